@@ -1,0 +1,1 @@
+"""What the master and its children share: one segment of shared memory."""

@@ -1,0 +1,279 @@
+"""The journal: the flight recorder of a slot. Which entries are fetched, started, done, failed.
+
+Two banks are written in turn, one batch each; a bank is only overwritten once Redis has confirmed
+everything that its batch asked for, so whatever is not confirmed can be read here after a crash.
+
+    bank     | number | count | kind | start | 4 spare | marks | attempts | outcomes | ids |
+
+`marks[i]` is the monotonic time at which entry i was started, and by that the end of entry i - 1;
+the mark after the last entry is the batch's end. One store per entry therefore says: the one before
+is finished, this one runs, since then. An entry is finished in the way its outcome says; the
+default, zero, is "done", so that the good way costs nothing more. `Desk.RUNNING` tells whether the
+entry with the last mark was really in the hands of user code.
+
+`number` counts batches for ever and is zero while the bank is being written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .cells import CELL
+from .ledger import INDEX_BITS
+
+JOURNAL_MAX = 1024  # entries in a bank: the upper limit of --batch-max
+ID_MAX = 42  # bytes of an entry id (two 20-digit numbers and a dash) and a separator
+WAITING_MAX = 4096  # entries that may wait for their retry in one slot before it stops reading
+assert JOURNAL_MAX < 1 << INDEX_BITS
+
+_HEAD = 8 * CELL
+_MARKS = (JOURNAL_MAX + 1) * CELL
+_ATTEMPTS = JOURNAL_MAX * CELL
+_OUTCOMES = JOURNAL_MAX
+_IDS = JOURNAL_MAX * ID_MAX
+BANK_SIZE = (_HEAD + _MARKS + _ATTEMPTS + _OUTCOMES + _IDS + 7) & ~7
+
+_NUMBER, _COUNT, _KIND, _START, _IDS_SIZE = range(5)
+
+
+class Kind(IntEnum):
+    """What a bank's entries are there for."""
+
+    RUN = 0  # to be handled, in this order
+    CLAIM = 1  # being taken into held form; nothing is started
+
+
+class Outcome(IntEnum):
+    """How a finished entry ended."""
+
+    DONE = 0
+    WAITING = 1  # failed, and will be tried again: see the waiting table
+    DEAD_MAX_ATTEMPTS = 2  # to be dead-lettered, in the order of ledger.DEAD
+    DEAD_CRASH = 3
+    DEAD_TIMEOUT = 4
+    DEAD_DECODE = 5
+    DEAD_REJECTED = 6
+    LOST = 7  # its payload was deleted from the stream
+    HELD_BACK = 8  # not finished after all: it could not be dead-lettered yet
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a bank says, read as one value.
+
+    Arguments:
+        number: counts batches, never zero.
+        kind: what the entries are there for.
+        ids: entry ids in the order of handling.
+        attempts: the number of the attempt that each entry is here for.
+        outcomes: how each of the finished entries ended.
+        marks: monotonic seconds; one more than entries, zero where nothing happened yet.
+    """
+
+    number: int
+    kind: Kind
+    ids: tuple[bytes, ...]
+    attempts: tuple[int, ...]
+    outcomes: tuple[Outcome, ...]
+    marks: tuple[float, ...]
+
+    @property
+    def started(self) -> int:
+        """Return how many marks are set: entries before the last mark are finished."""
+        return next((at for at, mark in enumerate(self.marks) if not mark), len(self.marks))
+
+
+class _Bank:
+    """The cells of one bank."""
+
+    def __init__(self, raw: memoryview) -> None:
+        at = _HEAD
+        self.head = raw[:at].cast("Q")
+        self.marks = raw[at : at + _MARKS].cast("d")
+        at += _MARKS
+        self.attempts = raw[at : at + _ATTEMPTS].cast("Q")
+        at += _ATTEMPTS
+        self.outcomes = raw[at : at + _OUTCOMES]
+        at += _OUTCOMES
+        self.ids = raw[at : at + _IDS]
+
+    def read(self) -> Batch | None:
+        """Return the bank's batch, None when it holds none or was torn by its writer's death."""
+        number, count, kind = self.head[_NUMBER], self.head[_COUNT], self.head[_KIND]
+        ids = bytes(self.ids[: min(self.head[_IDS_SIZE], _IDS)]).split()
+        # Marks before outcomes, the reverse of the writer: an entry seen as finished has its outcome.
+        marks = tuple(self.marks[: count + 1].tolist())
+        try:
+            batch = Batch(
+                number,
+                Kind(kind),
+                tuple(ids),
+                tuple(self.attempts[:count].tolist()),
+                tuple(Outcome(code) for code in self.outcomes[:count]),
+                marks,
+            )
+        except ValueError:
+            return None
+        if not number or len(ids) != count or self.head[_NUMBER] != number:
+            return None
+        return batch
+
+    def finished(self, batch: int, upto: int) -> tuple[bytes, int] | None:
+        """Return what `Journal.finished` does, of this bank alone."""
+        number, count = self.head[_NUMBER], min(self.head[_COUNT], JOURNAL_MAX)
+        if number < batch or not number or self.head[_KIND] != Kind.RUN:
+            return b"", 0
+        marks = self.marks[: count + 1].tolist()
+        started = marks.index(0) if 0 in marks else len(marks)
+        first, end = upto if number == batch else 0, max(0, started - 1)
+        found = bytes(self.outcomes[first:end]), self.attempts[first:end].tolist().count(1)
+        return found if self.head[_NUMBER] == number else None
+
+
+_ZEROS = memoryview(bytes(_MARKS)).cast("d")
+_ONES = memoryview(b"".join((1).to_bytes(CELL, "little") for _ in range(JOURNAL_MAX))).cast("Q")
+
+
+class Journal:
+    """Both banks of a slot. The worker writes; its successor and the master read."""
+
+    def __init__(self, raw: memoryview) -> None:
+        self._banks = (_Bank(raw[:BANK_SIZE]), _Bank(raw[BANK_SIZE:]))
+        self.number = max(bank.head[_NUMBER] for bank in self._banks)
+
+    def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None = None, kind: Kind = Kind.RUN) -> int:
+        """Write a batch over the older bank and return its number.
+
+        Arguments:
+            ids: at most `JOURNAL_MAX` entry ids.
+            attempts: the number of the attempt each is here for; None when it is the first for all.
+            kind: what they are there for.
+        """
+        number = self.number + 1
+        bank = self._banks[number & 1]
+        head, count = bank.head, len(ids)
+        head[_NUMBER] = 0
+        text = b" ".join(ids)
+        bank.ids[: len(text)] = text
+        bank.marks[: count + 1] = _ZEROS[: count + 1]
+        bank.outcomes[:count] = bytes(count)
+        if attempts is None:
+            bank.attempts[:count] = _ONES[:count]
+        else:
+            for at, attempt in enumerate(attempts):
+                bank.attempts[at] = attempt
+        head[_COUNT], head[_KIND], head[_IDS_SIZE] = count, kind, len(text)
+        head[_NUMBER] = number
+        self.number = number
+        return number
+
+    @property
+    def marks(self) -> memoryview[float]:
+        """Return the marks of the newest batch; the worker's loop stores into it."""
+        return self._banks[self.number & 1].marks
+
+    @property
+    def outcomes(self) -> memoryview:
+        """Return the outcomes of the newest batch, a byte each."""
+        return self._banks[self.number & 1].outcomes
+
+    def batches(self) -> list[Batch]:
+        """Return what both banks hold, older first."""
+        found = [batch for bank in self._banks if (batch := bank.read()) is not None]
+        return sorted(found, key=lambda batch: batch.number)
+
+    def forget(self) -> None:
+        """Declare both banks empty: everything they held is confirmed. Numbers go on."""
+        self.open(())
+        self.open(())
+
+    def place(self) -> tuple[int, float, bytes] | None:
+        """Return the place, the start and the id of the entry with the last mark, for readers.
+
+        The place (batch number and index in one number) never repeats, so whoever sees the same
+        place twice has seen the same start of the same entry. None when nothing was started.
+        """
+        newest = max(self._banks, key=lambda bank: bank.head[_NUMBER])
+        number, count = newest.head[_NUMBER], min(newest.head[_COUNT], JOURNAL_MAX)
+        marks = newest.marks[:count].tolist()
+        at = next((at for at in range(count - 1, -1, -1) if marks[at]), None)
+        if at is None or not number:
+            return None
+        ids = bytes(newest.ids[: min(newest.head[_IDS_SIZE], _IDS)]).split()
+        if newest.head[_NUMBER] != number:
+            return None  # the writer has moved on: what was read is of two batches
+        return (number << INDEX_BITS) | at, marks[at], ids[at] if at < len(ids) else b"?"
+
+    def finished(self, batch: int, upto: int) -> tuple[bytes, int] | None:
+        """Return which entries are finished but not in the sums yet: their outcomes, a byte each,
+        and how many of them were here for their first attempt.
+
+        Arguments:
+            batch, upto: the place that the ledger counts up to (see `Ledger.read`).
+
+        None when the writer has changed a bank meanwhile: read the ledger again.
+        """
+        one, two = (bank.finished(batch, upto) for bank in self._banks)
+        if one is None or two is None:
+            return None
+        return one[0] + two[0], one[1] + two[1]
+
+
+class Waiting:
+    """The waiting table: which failed entries wait for their next attempt, and until when.
+
+        row      | id ms | id seq | attempt | due |       attempt 0: free
+
+    Written before the outcome, so an entry whose outcome says WAITING is always found here. `due` is
+    monotonic seconds. It is what keeps a long `Retry(delay=)` over the crash of a neighbour entry.
+    """
+
+    SIZE = WAITING_MAX * 4 * CELL
+
+    def __init__(self, raw: memoryview) -> None:
+        self._cells = raw.cast("Q")
+        self._due = raw.cast("d")
+        self._rows: dict[bytes, int] = {}
+        self._free: list[int] = []
+
+    def load(self) -> dict[bytes, tuple[int, float]]:
+        """Return id -> (next attempt, due), and get ready to write."""
+        found: dict[bytes, tuple[int, float]] = {}
+        rows: dict[bytes, int] = {}
+        free: list[int] = []
+        for row in range(WAITING_MAX - 1, -1, -1):
+            ms, seq, attempt = self._cells[4 * row : 4 * row + 3]
+            if attempt:
+                entry = b"%d-%d" % (ms, seq)
+                found[entry] = (attempt, self._due[4 * row + 3])
+                rows[entry] = row
+            else:
+                free.append(row)
+        self._rows, self._free = rows, free
+        return found
+
+    @property
+    def free(self) -> int:
+        """Return how many more entries may wait; whoever reads new ones must leave room for them."""
+        return len(self._free)
+
+    def put(self, entry: bytes, attempt: int, due: float) -> None:
+        """Write down that an entry waits."""
+        row = self._rows.get(entry)
+        if row is None:
+            row = self._rows[entry] = self._free.pop()
+        ms, _, seq = entry.partition(b"-")
+        cells = self._cells
+        cells[4 * row + 2] = 0
+        cells[4 * row], cells[4 * row + 1] = int(ms), int(seq)
+        self._due[4 * row + 3] = due
+        cells[4 * row + 2] = attempt
+
+    def drop(self, entry: bytes) -> None:
+        """Strike an entry out, if it is there."""
+        row = self._rows.pop(entry, None)
+        if row is not None:
+            self._cells[4 * row + 2] = 0
+            self._free.append(row)

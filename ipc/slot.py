@@ -1,0 +1,45 @@
+"""A slot: how its bytes are divided. All offsets derive from the sizes of the parts.
+
++------+------+--------+-------+--------+----------------------+---------+------+
+| Seat | Desk | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Pipe |
++------+------+--------+-------+--------+----------------------+---------+------+
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from .cells import CELL, Desk, Seat
+from .journal import BANK_SIZE, Journal, Waiting
+from .ledger import Events, Ledger, Rates
+from .pipe import PIPE_SIZE, Pipe
+
+_PARTS = (
+    Seat.SIZE * CELL,
+    Desk.SIZE * CELL,
+    Ledger.SIZE * CELL,
+    Rates.SIZE * CELL,
+    Events.SIZE * CELL,
+    2 * BANK_SIZE,
+    Waiting.SIZE,
+    PIPE_SIZE,
+)
+_ENDS = tuple(accumulate(_PARTS))
+assert all(size % CELL == 0 for size in _PARTS)
+SLOT_SIZE = (_ENDS[-1] + 4095) & ~4095
+TOUCHED = _ENDS[1] + CELL  # seat, desk and the ledger's commit: not all zero in a slot that was ever used
+
+
+class Slot:
+    """The parts of one slot's bytes, each by the name of what it holds."""
+
+    def __init__(self, raw: memoryview) -> None:
+        parts = [raw[end - size : end] for size, end in zip(_PARTS, _ENDS, strict=True)]
+        self.seat = Seat(parts[0])
+        self.desk = Desk(parts[1])
+        self.ledger = Ledger(parts[2])
+        self.rates = Rates(parts[3])
+        self.events = Events(parts[4])
+        self.journal = Journal(parts[5])
+        self.waiting = Waiting(parts[6])
+        self.pipe = Pipe(parts[7])
