@@ -1,0 +1,1 @@
+"""What Redis and we agreed on; the only folder that imports redis."""

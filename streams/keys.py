@@ -1,0 +1,66 @@
+"""Every key name, one function each.
+
+    <stream>                       what producers write and workers read: the user's name
+    <stream>:dlq                   its dead letters; `{<stream>}:dlq` on a cluster if the stream has no tag
+    rsq:{<stream>}:<group>:<name>  what a group keeps for itself, such as leases; `rsq:<stream>:...` if the
+                                   stream has a tag
+
+All keys of one stream hash to one slot of a cluster, for scripts and transactions work on one slot only. A
+hash tag is what stands between the first `{` and the next `}`, if that is anything; without one the whole
+name is hashed, hence `{s}:x` lands where `s` does.
+
+A stream that has a tag stays whole inside our own keys. Its tag alone would not do: `{shop}:orders` and
+`{shop}:mails`, both read by a group `workers`, would share one leader lease.
+"""
+
+from redis.crc import key_slot
+
+
+def dead_letter(stream: str, *, cluster: bool = False) -> str:
+    """Name of the stream that takes the dead letters of `stream`.
+
+    Arguments:
+        stream: name of the stream the letters come from.
+        cluster: whether the server is a Redis Cluster, where both must share a hash slot.
+
+    Raises:
+        ValueError: on a cluster no other key can share the slot of a name such as `a}b` or `a{}b`.
+    """
+    if not cluster or _tagged(stream):
+        return f"{stream}:dlq"
+    if "}" in stream:
+        raise ValueError(
+            f"stream {stream!r}: no other key can share its slot of a cluster: give it a hash tag"
+        )
+    return f"{{{stream}}}:dlq"
+
+
+def own(stream: str, group: str, name: str) -> str:
+    """Name of a key that we keep for `group` on `stream`.
+
+    Arguments:
+        stream: name of the stream.
+        group: name of the consumer group.
+        name: what the key is for; starts with a word of our own, as in `leader` or `instance:web-1`.
+    """
+    base = stream if _tagged(stream) else f"{{{stream}}}"
+    return f"rsq:{base}:{group}:{name}"
+
+
+def consumer(instance: str, slot: int) -> str:
+    """Name of the consumer that a slot is in the group: `<instance>:<slot>`."""
+    return f"{instance}:{slot}"
+
+
+def same_slot(a: str, b: str) -> bool:
+    """Whether two keys live in one hash slot of a cluster, so that one script may touch both."""
+    return key_slot(_bytes(a)) == key_slot(_bytes(b))
+
+
+def _tagged(key: str) -> bool:
+    start = key.find("{")
+    return start >= 0 and key.find("}", start + 1) > start + 1
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")

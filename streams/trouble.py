@@ -1,0 +1,134 @@
+"""What an error of the server, or of the way to it, means to a person and to a loop that could try again.
+
+Errors come from redis-py, which takes the code word off the server's line, and from hiredis on the fast path,
+which leaves it there; in the errors of scripts the word stands somewhere in the text, where depends on the
+version. `code` finds it in all of them.
+"""
+
+import errno
+import re
+import socket
+import ssl
+from typing import Protocol
+
+from redis import exceptions
+
+CODES = {
+    "WRONGPASS": "user or password refused: check both in the URL",
+    "NOAUTH": "the server wants a password: put it into the URL, redis://:PASSWORD@host",
+    "NOPERM": "the server does not allow it to this user: grant it with ACL SETUSER",
+    "WRONGTYPE": "a key of that name is not a stream: choose another name or remove the key",
+    "LOADING": "the server is still loading its data: wait for it",
+    "READONLY": "the server is a read-only replica: point the URL to its primary",
+    "OOM": "the server is out of memory: raise its maxmemory or make room; nothing was written",
+    "MISCONF": "the server refuses writes because it cannot save to its disk: see its log and the disk",
+    "MASTERDOWN": "the server is a replica without its primary: wait for the failover, or check the primary",
+    "MOVED": "the server is a node of a Redis Cluster, which is not supported yet",
+    "CROSSSLOT": "the server is a node of a Redis Cluster, which is not supported yet",
+    "CLUSTERDOWN": "the server is a node of a Redis Cluster, which is not supported yet",
+}
+PERMANENT = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE"})
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.NoPermissionError, "NOPERM"),
+    (exceptions.BusyLoadingError, "LOADING"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.MasterDownError, "MASTERDOWN"),
+    (exceptions.MovedError, "MOVED"),
+    (exceptions.ClusterCrossSlotError, "CROSSSLOT"),
+    (exceptions.ClusterDownError, "CLUSTERDOWN"),
+)
+# What 6.2 says inside scripts instead of the code word.
+_PHRASES = {
+    "can't run this command": "NOPERM",
+    "ACL failure in script": "NOPERM",
+    "no permissions to": "NOPERM",
+    "Authentication required": "NOAUTH",
+    "invalid password": "WRONGPASS",
+    "without any password configured": "WRONGPASS",
+    "command not allowed when used memory": "OOM",
+    "against a read only replica": "READONLY",
+}
+_REFUSED = "connection refused: is the server running, and on this port?"
+_ROUTE = "no route to the host: check its address, the network and firewalls"
+_TIMEOUT = "no answer in time: is the server overloaded, or does a firewall drop packets?"
+_CLOSED = "the connection was closed by the other side: did the server restart, or reach its maxclients?"
+_NUMBERS = {
+    errno.ECONNREFUSED: _REFUSED,
+    errno.ENOENT: "there is no such socket: is the server running?",
+    errno.EACCES: "no permission for the socket: run as a user who may use it",
+    errno.EHOSTUNREACH: _ROUTE,
+    errno.ENETUNREACH: _ROUTE,
+    errno.ETIMEDOUT: _TIMEOUT,
+    errno.ECONNRESET: _CLOSED,
+    errno.EPIPE: _CLOSED,
+}
+
+
+class Place(Protocol):
+    """Where the error came from: a `connection.Target`."""
+
+    @property
+    def redacted(self) -> str:
+        """What a person may see of its URL."""
+
+
+def code(error: BaseException) -> str | None:
+    """The server's code word for an error, such as `WRONGTYPE`; None if it is none that we know."""
+    for kind, word in _KINDS:
+        if isinstance(error, kind):
+            return word
+    text = str(error)
+    if found := re.search(rf"\b({'|'.join(CODES)})\b", text):
+        return found[1]
+    for phrase, word in _PHRASES.items():
+        if phrase in text:
+            return word
+    return "WRONGPASS" if isinstance(error, exceptions.AuthenticationError) else None
+
+
+def permanent(error: BaseException) -> bool:
+    """Whether it is the configuration that is wrong, so that trying again does not help."""
+    return code(error) in PERMANENT
+
+
+def explain(error: BaseException, target: Place | None) -> str:
+    """One line for a person at 3 a.m.: what, on which server, what to do.
+
+    Arguments:
+        error: from redis-py, from hiredis or from the operating system.
+        target: the server; None if it is not known.
+    """
+    where = f"Redis at {target.redacted}" if target else "Redis"
+    said = " ".join(str(error).split()) or type(error).__name__
+    if word := code(error):
+        return f"{where}: {CODES[word]} ({said if word in said else f'{word}: {said}'})"
+    for cause in _causes(error):
+        if advice := _advice(cause):
+            # A server without TLS waits for the rest of what it takes for a command.
+            no_tls = advice is _TIMEOUT and target is not None and target.redacted.startswith("rediss:")
+            return f"{where}: {advice}{' Or does it not speak TLS on this port?' if no_tls else ''}"
+    return f"{where}: {said}"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    # redis-py wraps what the operating system said: the innermost error knows best.
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.insert(0, error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _advice(error: BaseException) -> str | None:
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: check rediss:// against redis://, and the certificates ({error.reason or error})"
+    if isinstance(error, socket.gaierror):
+        return f"unknown host: check the name and the resolver ({error.strerror})"
+    if isinstance(error, (TimeoutError, exceptions.TimeoutError)):
+        return _TIMEOUT
+    if isinstance(error, OSError):
+        return _NUMBERS.get(error.errno or 0)
+    if isinstance(error, exceptions.ConnectionError) and "closed by server" in str(error):
+        return _CLOSED
+    return None

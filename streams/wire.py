@@ -1,0 +1,152 @@
+"""The wire: one connection, one write per batch, replies parsed by hiredis and nothing else.
+
+redis-py makes the connection (URL, TLS, authentication) and owns it; from then on bytes go straight
+to its socket. Replies come in the order of commands, so the caller keeps that order and no more.
+Nothing is ever sent twice from here: whoever holds unconfirmed work decides what to repeat.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import ssl
+import time
+from typing import Any
+
+import hiredis
+
+from .connection import Target, connect, sock
+
+_BUFFER = 1 << 18
+
+
+class Lost(Exception):
+    """The connection is gone or cannot be trusted any more."""
+
+
+class DescriptorsClosed(Exception):
+    """Somebody else in this process closed our descriptors."""
+
+
+class Wire:
+    """A connected, authenticated socket to one server."""
+
+    def __init__(self, target: Target, name: str, timeout_s: float, watch: tuple[int, ...] = ()) -> None:
+        """Connect.
+
+        Arguments:
+            target: the server.
+            name: the name of the connection in CLIENT LIST.
+            timeout_s: longest wait for connecting and for the kernel to take a write.
+            watch: descriptors that interrupt a wait for a reply when they become readable.
+
+        Raises:
+            redis.exceptions.RedisError: as redis-py raises them.
+        """
+        self._connection = connect(target, name=name, timeout_s=timeout_s)
+        self._socket = sock(self._connection)
+        self._socket.settimeout(0)
+        self._timeout_s = timeout_s
+        self._reader = hiredis.Reader()
+        self._buffer = memoryview(bytearray(_BUFFER))
+        self._poll = select.poll()
+        self._fd = self._socket.fileno()
+        self._poll.register(self._fd, select.POLLIN)
+        for fd in watch:
+            self._poll.register(fd, select.POLLIN)
+        self.received = 0  # bytes, ever
+
+    def send(self, data: bytes) -> None:
+        """Write commands.
+
+        Raises:
+            Lost: the server is gone, or took nothing for the time-out.
+        """
+        left = memoryview(data)
+        deadline = 0.0
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                now = time.monotonic()
+                deadline = deadline or now + self._timeout_s
+                if now > deadline:
+                    raise Lost(f"the server took no bytes for {self._timeout_s:g} s") from None
+                select.select([], [self._fd], [], deadline - now)
+            except OSError as error:
+                raise _lost(error) from error
+
+    def receive(self, deadline: float) -> tuple[bool, Any]:
+        """Wait for one reply.
+
+        Arguments:
+            deadline: monotonic seconds.
+
+        Returns:
+            (True, reply), where an error reply is a `hiredis.ReplyError`; or (False, None) when a
+            watched descriptor became readable first.
+
+        Raises:
+            Lost: the connection broke, or nothing came before the deadline: it is deaf.
+        """
+        while True:
+            try:
+                reply = self._reader.gets()
+            except hiredis.HiredisError as error:
+                raise Lost(f"the server sent what is no reply: {error}") from error
+            if reply is not False:
+                return True, reply
+            try:
+                size = self._socket.recv_into(self._buffer)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                if not self._wait(deadline):
+                    return False, None
+                continue
+            except OSError as error:
+                raise _lost(error) from error
+            if not size:
+                raise Lost("the server closed the connection")
+            self.received += size
+            self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer will do
+
+    def finish(self, deadline: float) -> None:
+        """Say that no command will follow, and wait until the server has let go of us.
+
+        A blocked read cannot be taken back; but once the server has closed its side, it will
+        deliver nothing more to it, and the pending list says all that it did deliver.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while time.monotonic() < deadline:
+                left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+                only = select.poll()
+                only.register(self._fd, select.POLLIN)
+                if not only.poll(left_ms) or not socket.socket.recv_into(self._socket, self._buffer):
+                    break
+        except (OSError, ValueError):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait until the socket is readable; False when a watched descriptor is."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Lost("no reply in time: the connection is deaf")
+        ready = self._poll.poll(left * 1000)
+        for fd, event in ready:
+            if event & select.POLLNVAL:
+                raise DescriptorsClosed
+            if fd == self._fd:
+                return True
+        return not ready
+
+
+def _lost(error: OSError) -> Exception:
+    if error.errno == errno.EBADF:
+        return DescriptorsClosed()
+    return Lost(f"{type(error).__name__}: {error}")

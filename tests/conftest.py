@@ -1,0 +1,50 @@
+"""Fixtures of all tests: real servers.
+
+    server      one per program found and test run, emptied before each test: for tests that leave it running
+    own_server  one per test, keeps its data over stop, kill and start: for tests of faults
+
+A test that uses one of them runs once per program.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from support_servers import Binary, Server, found
+
+
+@pytest.fixture(scope="session", params=found(), ids=lambda binary: binary.name)
+def _shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    binary: Binary = request.param
+    server = Server(binary, durable=False)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.discard()
+
+
+@pytest.fixture
+def server(_shared_server: Server) -> Iterator[Server]:
+    """A running server without data, shared with other tests: do not stop it."""
+    _shared_server.flush()
+    yield _shared_server
+    _shared_server.close_clients()
+
+
+@pytest.fixture(params=found(), ids=lambda binary: binary.name)
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running server of this test alone, with an append-only file: stop it, kill it, start it again."""
+    binary: Binary = request.param
+    server = Server(binary, durable=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.discard()

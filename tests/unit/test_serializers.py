@@ -1,0 +1,160 @@
+"""Serializers: what goes in comes out, and what cannot go in says so."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsq.streams import serializers
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_json_returns_every_json_value(value: Any) -> None:
+    codec = serializers.load("json")
+    assert codec.decode(codec.encode(value)) == value
+    assert json.loads(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_json_keeps_infinities_that_orjson_would_write_as_null(value: float) -> None:
+    codec = serializers.load("json")
+    assert codec.decode(codec.encode({"a": [(value,)], "b": None})) == {"a": [[value]], "b": None}
+
+
+def test_json_keeps_nan() -> None:
+    codec = serializers.load("json")
+    assert codec.encode(math.nan) == b"NaN"
+    assert math.isnan(codec.decode(b"[NaN]")[0])
+
+
+def test_json_takes_what_only_one_of_both_libraries_takes() -> None:
+    codec = serializers.load("json")
+    assert codec.decode(codec.encode({1: 2})) == {"1": 2}
+    assert codec.decode(codec.encode("\ud800")) == "\ud800"
+    assert codec.decode(codec.encode([date(2026, 1, 2), math.inf])) == ["2026-01-02", math.inf]
+
+
+def test_json_writes_big_integers_whole_and_reads_them_as_floats() -> None:
+    codec = serializers.load("json")
+    assert codec.encode(2**70) == str(2**70).encode()
+    assert codec.decode(codec.encode(2**70)) == float(2**70)
+    assert codec.decode(codec.encode(2**64 - 1)) == 2**64 - 1
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'"\xff"', '{"a":1}'.encode("utf-16"), b"nan", b"1 2"])
+def test_json_refuses_what_is_not_json(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        serializers.load("json").decode(data)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", {(1, 2): 3}])
+def test_json_refuses_what_json_cannot_say(value: Any) -> None:
+    with pytest.raises(TypeError):
+        serializers.load("json").encode(value)
+
+
+def test_json_decodes_through_orjson_and_one_python_frame_only() -> None:
+    decode = serializers.load("json").decode
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(event))
+    try:
+        decode(b'{"a":1}')
+    finally:
+        sys.setprofile(None)
+    assert calls.count("call") == 1
+    assert calls.count("c_call") == 2  # orjson.loads, and setprofile itself
+
+
+@given(JSON)
+def test_json_writes_what_orjson_writes_wherever_orjson_is_right(value: Any) -> None:
+    try:
+        expected = orjson.dumps(value)
+    except TypeError:
+        return
+    assert b"null" in expected or serializers.load("json").encode(value) == expected
+
+
+def test_msgpack_tells_bytes_from_text_and_takes_any_key() -> None:
+    codec = serializers.load("msgpack")
+    value = {"a": b"\xff", 1: ["x", None, 1.5], b"k": 2}
+    assert codec.decode(codec.encode(value)) == value
+    with pytest.raises(ValueError):
+        codec.decode(b"\x93")
+
+
+def test_raw_passes_bytes_through() -> None:
+    codec = serializers.load("raw")
+    assert codec.encode("ü") == "ü".encode()
+    assert codec.encode(bytearray(b"x")) == b"x"
+    data = b"\x00\xff"
+    assert codec.decode(data) is data
+    with pytest.raises(TypeError, match="int"):
+        codec.encode(5)
+
+
+def test_pickle_must_be_allowed() -> None:
+    with pytest.raises(ValueError, match="--allow-pickle"):
+        serializers.load("pickle")
+    codec = serializers.load("pickle", allow_pickle=True)
+    assert codec.decode(codec.encode({1, 2})) == {1, 2}
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plug_in.py").write_text(
+        "class Upper:\n"
+        "    def encode(self, value): return value.upper().encode()\n"
+        "    def decode(self, data): return data.decode().lower()\n"
+        "class Outer:\n"
+        "    Inner = Upper\n"
+        "ready = Upper()\n"
+        "class Half:\n"
+        "    def encode(self, value): return b''\n"
+        "class Picky:\n"
+        "    def __init__(self, needed): pass\n"
+    )
+    (tmp_path / "plug_broken.py").write_text("raise RuntimeError('two\\nlines')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("name", ["plug_in:Upper", "plug_in:Outer.Inner", "plug_in:ready"])
+def test_your_own_is_imported(name: str) -> None:
+    codec = serializers.load(name)
+    assert codec.encode("a") == b"A"
+    assert codec.decode(b"B") == "b"
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("yaml", "expected json, msgpack, raw, pickle or module:Class"),
+        ("plug_missing:Upper", "No module named 'plug_missing'"),
+        ("plug_in:Lower", "has no attribute 'Lower'"),
+        ("plug_in:", "has no attribute"),
+        (":Upper", "Empty module name"),
+        ("plug_broken:X", "RuntimeError: two lines"),
+        ("plug_in:Half", "no method 'decode'"),
+        ("plug_in:Picky", "needed"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_clear_line(name: str, complaint: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        serializers.load(name)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
