@@ -1,0 +1,1 @@
+"""What runs in a slot: the loop, the handler contract, recovery."""

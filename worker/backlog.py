@@ -1,0 +1,265 @@
+"""The backlog: the slot's own pending entries, at boot, after a lost connection, and at the end.
+
+What has to be done is decided in `recovery`; here it is carried out, each step so that a death in
+the middle of it leaves a journal from which the next process comes to the same result.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from ..ipc.cells import EVERYTHING, NOTHING, D, S
+from ..ipc.exitcodes import Cause, Death
+from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
+from ..ipc.ledger import INDEX_BITS, C
+from ..ipc.slot import Slot
+from ..streams.entry import format_id, parse_id
+from ..streams.group import Group, counters, next_id
+from .recovery import Plan, culprit, from_table, plan, reach
+from .runner import Runner
+from .session import Session
+from .shelf import Letter, Shelf
+from .spec import Spec
+from .verdict import REASONS, judge_death
+
+log = logging.getLogger(__name__)
+_NO_STORY = "the details were lost with the process that had them"
+
+
+class Backlog:
+    """Pending entries that this slot has not read just now."""
+
+    def __init__(
+        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, runner: Runner
+    ) -> None:
+        """Bring together what recovery works on."""
+        self._spec, self._slot, self._group = spec, slot, group
+        self._session, self._shelf, self._runner = session, shelf, runner
+        self._counters = slot.ledger.sums.counters
+        self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
+        self.resting = False  # entries above the watermark may be left
+
+    def recover(self) -> None:
+        """Do what the predecessor could not. Call it once, before anything is read."""
+        slot = self._slot
+        waiting = slot.waiting.load()
+        settled = slot.ledger.load()
+        self._charge_culprit()
+        batches = slot.journal.batches()
+        upto = reach(batches, slot.desk.watermark)
+        pending = self._pending(b"-", upto)
+        made = plan(batches, pending, waiting)
+        self._carry_out(made, waiting, pending)
+        self._book_unsettled(settled)
+        slot.desk.watermark = max(slot.desk.watermark, upto)
+        self.resting = slot.desk.watermark < EVERYTHING
+        taken = len(made.run) + len(made.wait)
+        if made.ack or made.bury or taken:
+            log.info(
+                "recovered: %d were finished and are acknowledged now, %d go on, %d wait, %d dead-lettered",
+                len(made.ack), len(made.run), len(made.wait), len(made.bury),
+            )  # fmt: skip
+
+    def _charge_culprit(self) -> None:
+        """Finish the journal of a dead predecessor: the entry whose handler ran has its outcome now."""
+        slot, desk = self._slot, self._slot.desk.view
+        batches = slot.journal.batches()
+        at = culprit(batches, bool(desk[D.RUNNING]))
+        if at is not None:
+            batch = batches[-1]
+            entry, attempt = batch.ids[at], batch.attempts[at]
+            death = self._death(batch.number << INDEX_BITS | at)
+            if death.charges:
+                verdict = judge_death(death, attempt, self._spec.retries, random.random)
+                if verdict.outcome is Outcome.WAITING:
+                    slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
+                slot.journal.outcomes[at] = verdict.outcome
+                slot.journal.marks[at + 1] = time.monotonic()
+                words = death.words if verdict.reason == "" else verdict.reason
+                self._runner.report(entry, attempt, verdict, words, "")
+        desk[D.RUNNING] = 0
+
+    def _death(self, place: int) -> Death:
+        """Return how the predecessor died, as far as it concerns the entry at a place."""
+        seat = self._slot.seat.view
+        try:
+            cause = Cause(seat[S.CAUSE])
+        except ValueError:
+            cause = Cause.UNKNOWN
+        if cause is Cause.TIMEOUT and seat[S.CONDEMNED] != place:
+            cause = Cause.SHUTDOWN  # the kill was meant for the entry before, which then finished
+        return Death(cause, seat[S.DETAIL])
+
+    def _carry_out(
+        self, made: Plan, waiting: dict[bytes, tuple[int, float]], pending: dict[bytes, int]
+    ) -> None:
+        """Bring Redis and the shelf to where the plan says they are."""
+        newest = self._slot.journal.number
+        by_counter: dict[int, list[bytes]] = {}
+        for entry, counter in made.counters.items():
+            by_counter.setdefault(counter, []).append(entry)
+        for counter, ids in by_counter.items():
+            for page in _pages(ids):
+                self._session.owe(newest, self._group.set_counter(page, counter))
+        for page in _pages(made.ack):
+            self._session.owe(newest, self._group.ack(page))
+        self._session.settle()
+        death = Death(Cause(self._slot.seat.view[S.CAUSE]), self._slot.seat.view[S.DETAIL])
+        places = self._places()
+        letters: dict[int, Letter] = {}
+        for entry, attempt, outcome in made.bury:
+            letter = self._letter(entry, attempt, outcome, death)
+            if entry in places:
+                letters[places[entry]] = letter
+            else:
+                self._shelf.put_letter(letter, 0.0)
+        if letters:
+            self._runner.bury(letters)
+        for entry in waiting.keys() - made.wait.keys():
+            if entry in pending or parse_id(entry) <= self._slot.desk.watermark:
+                self._slot.waiting.drop(entry)
+        for entry, (value, due) in made.wait.items():
+            attempt, dead = from_table(value)
+            unsent = None if dead is None else self._letter(entry, attempt, dead, death)
+            self._shelf.restore(entry, value, due, unsent)
+        self.todo.extend(made.run)
+        self._counters[C.RECOVERED] += len(made.run) + len(made.wait)
+
+    def _letter(self, entry: bytes, attempt: int, outcome: Outcome, death: Death) -> Letter:
+        """Return the dead letter of an entry whose process cannot tell its story any more."""
+        by_death = outcome in (Outcome.DEAD_CRASH, Outcome.DEAD_TIMEOUT)
+        reason = death.words if by_death and death.charges else REASONS[outcome]
+        words = f"the worker process ended while it handled this entry: {reason}" if by_death else _NO_STORY
+        return Letter(entry, attempt, outcome, reason, words, "")
+
+    def _places(self) -> dict[bytes, int]:
+        """Return id -> place in the newest batch."""
+        batches = self._slot.journal.batches()
+        return {entry: at for at, entry in enumerate(batches[-1].ids)} if batches else {}
+
+    def _book_unsettled(self, settled: tuple[int, int]) -> None:
+        """Count what the predecessor had finished and not counted yet."""
+        batches = self._slot.journal.batches()
+        if not batches or batches[-1].kind is not Kind.RUN:
+            self._slot.ledger.commit(*settled)
+            return
+        batch = batches[-1]
+        start = settled[1] if settled[0] == batch.number else 0
+        end = max(0, batch.started - 1)
+        if settled[0] > batch.number or start >= end:
+            self._slot.ledger.commit(*settled)
+            return
+        ids = batch.ids[start:end]
+        replies = self._session.call(*[self._group.look(entry) for entry in ids])
+        found = [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
+        rows = [0 if entry is None else self._runner.row_of(entry) for entry in found]
+        self._runner.book(batch.number, ids, batch.attempts, start, end, rows)
+
+    def rest(self) -> None:
+        """Take the next page of entries above the watermark into held form."""
+        slot = self._slot
+        page = counters(
+            self._session.must(self._group.pending(next_id(slot.desk.watermark), None, JOURNAL_MAX))
+        )
+        if not page:
+            slot.desk.watermark = EVERYTHING
+            self.resting = False
+            return
+        self._hold({entry: counter + 1 for entry, counter in page.items()})
+        slot.desk.watermark = parse_id(max(page, key=parse_id))
+
+    def adopt(self, consumer: str) -> int:
+        """Take over what a consumer that has ended for good left resting; return how many entries."""
+        taken = 0
+        while page := counters(self._session.must(self._group.pending(b"-", None, JOURNAL_MAX, consumer))):
+            self._hold({entry: counter + 1 for entry, counter in page.items()})
+            taken += len(page)
+        return taken
+
+    def _hold(self, attempts: dict[bytes, int]) -> None:
+        """Claim entries for the attempts given; the journal knows them before Redis does."""
+        self._runner.free_bank()
+        batch = self._slot.journal.open(list(attempts), list(attempts.values()), Kind.CLAIM)
+        by_attempt: dict[int, list[bytes]] = {}
+        for entry, attempt in attempts.items():
+            by_attempt.setdefault(attempt, []).append(entry)
+        for attempt, ids in by_attempt.items():
+            self._session.owe(batch, self._group.set_counter(ids, attempt))
+        self._session.settle()
+        self._sort(attempts)
+
+    def _sort(self, attempts: dict[bytes, int]) -> None:
+        """Put entries that are held now to where they go on: on the shelf, or next in line."""
+        waiting = self._slot.waiting.load()
+        now = time.monotonic()
+        for entry, attempt in attempts.items():
+            value, due = waiting.get(entry, (attempt, 0.0))
+            _, outcome = from_table(value)
+            if outcome is not None:
+                self._shelf.restore(
+                    entry, value, due, self._letter(entry, attempt, outcome, Death(Cause.CLEAN))
+                )
+            elif due > now:
+                self._shelf.restore(entry, value, due, None)
+            else:
+                self.todo.append((entry, attempt))
+        self._counters[C.RECOVERED] += len(attempts)
+
+    def audit(self) -> None:
+        """Find entries that were delivered to a connection which broke before we saw them."""
+        self._session.settle()
+        known = self._shelf.ids | {entry for entry, _ in self.todo}
+        pending = self._pending(b"-", self._slot.desk.watermark)
+        stranded = {entry: counter for entry, counter in pending.items() if entry not in known}
+        if stranded:
+            log.warning(
+                "%d entries were on their way when a connection broke; they go on here", len(stranded)
+            )
+            self._sort(stranded)
+
+    def hand_back(self) -> int:
+        """Leave everything held so that anybody may take it, uncharged; return how many entries.
+
+        From the newest entry down, so that the watermark always tells which are held.
+        """
+        slot = self._slot
+        pending = self._pending(b"-", slot.desk.watermark)
+        ids = sorted(pending, key=parse_id)
+        while ids:
+            page = ids[-JOURNAL_MAX:]
+            self._runner.free_bank()
+            batch = slot.journal.open(page, [pending[entry] for entry in page], Kind.CLAIM)
+            by_counter: dict[int, list[bytes]] = {}
+            for entry in page:
+                by_counter.setdefault(max(0, pending[entry] - 1), []).append(entry)
+            for counter, group in by_counter.items():
+                self._session.owe(batch, self._group.hand_back(group, counter))
+            self._session.settle()
+            del ids[-JOURNAL_MAX:]
+            slot.desk.watermark = parse_id(ids[-1]) if ids else NOTHING
+        slot.desk.watermark = NOTHING
+        slot.journal.forget()
+        slot.ledger.commit(slot.journal.number, 0)
+        return len(pending)
+
+    def _pending(self, first: bytes, upto: tuple[int, int]) -> dict[bytes, int]:
+        """Return id -> delivery counter of own pending entries up to an id."""
+        found: dict[bytes, int] = {}
+        if upto == NOTHING:
+            return found
+        last = None if upto == EVERYTHING else format_id(upto)
+        while True:
+            page = counters(self._session.must(self._group.pending(first, last, JOURNAL_MAX)))
+            found.update(page)
+            if len(page) < JOURNAL_MAX:
+                return found
+            first = next_id(parse_id(list(page)[-1]))
+
+
+def _pages(ids: list[bytes]) -> Iterable[list[bytes]]:
+    for at in range(0, len(ids), JOURNAL_MAX):
+        yield ids[at : at + JOURNAL_MAX]

@@ -1,0 +1,334 @@
+"""The consumer: read, handle, acknowledge, until told to stop.
+
+One write to Redis per batch: what was finished is acknowledged in the same write that asks for
+more. While the handler is fast, the next read goes out before the current batch is handled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from typing import Protocol
+
+from ..ipc.cells import D, DeskState
+from ..ipc.journal import Outcome
+from ..ipc.ledger import C
+from ..ipc.slot import Slot
+from ..streams.entry import Raw
+from ..streams.group import Group, claimed, entries, info_rows
+from ..streams.keys import consumer
+from ..streams.serializers import Serializer
+from ..streams.wire import Lost
+from .backlog import Backlog
+from .controls import Controls
+from .handler import Handler
+from .pace import Pace
+from .runner import Runner
+from .session import REPLY_TIMEOUT_S, Ask, Misconfigured, Refused, Session, good, wait_readable
+from .shelf import Due, Shelf
+from .spec import Spec
+
+log = logging.getLogger(__name__)
+
+_DRAIN_S = 3.0  # to reach Redis once more at the end; without it the journal keeps what is owed
+_POLL_EMPTY_S = 0.1
+_TROUBLE_PAUSE_S = 1.0
+_ZOMBIE_MARGIN_S = 2.0
+
+
+class Siblings(Protocol):
+    """The other slots of the pool."""
+
+    @property
+    def wanted(self) -> int:
+        """How many slots the pool is to have."""
+
+    def lock_closed(self, slot: int) -> bool:
+        """Take a slot's lock if its last process has ended in good order."""
+
+    def unlock(self, slot: int) -> None:
+        """Give the lock back."""
+
+
+class Consumer:
+    """The loop of one slot."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        number: int,
+        slot: Slot,
+        handler: Handler,
+        serializer: Serializer,
+        controls: Controls,
+        siblings: Siblings,
+    ) -> None:
+        """Prepare; nothing is connected and nothing is read."""
+        name = consumer(spec.source.instance, number)
+        self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
+        self._siblings = siblings
+        self._desk = slot.desk.view
+        self._counters = slot.ledger.sums.counters
+        self._group = Group(spec.source.stream, spec.source.group, name)
+        self._session = Session(
+            spec.source.target,
+            name,
+            slot.desk,
+            self._counters,
+            controls.watch,
+            controls.look,
+            controls.stopping,
+        )
+        real = slot.desk.real
+        self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
+        self._shelf = Shelf(slot.waiting)
+        self._runner = Runner(
+            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._pace, controls
+        )
+        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._runner)
+        self._read: Ask | None = None  # the read whose reply is still to come
+        self._asked = 0
+        self._audits: list[float] = []
+        self._adopted = -1 if number == 0 else 0  # the first slot looks after closed ones
+
+    def boot(self, *, first: bool) -> bool:
+        """Connect, make sure of the group, and recover what a predecessor left.
+
+        Arguments:
+            first: nobody in this pool has ever been connected.
+
+        Returns:
+            False when the worker was told to stop before it was done.
+
+        Raises:
+            Misconfigured: only with `first`: the server refuses us for good.
+        """
+        while self._session.connect(first=first):
+            try:
+                self._ensure_group()
+                self.backlog.recover()
+            except (Lost, Refused) as error:
+                if first and str(error).startswith(_FOR_GOOD):
+                    raise Misconfigured(
+                        f"{self._spec.source.target}: stream {self._group.stream}: {error}"
+                    ) from error
+                self._trouble(error)
+            else:
+                return True
+        return False
+
+    def run(self) -> None:
+        """Work until the controls say stop."""
+        while not self._controls.stopping:
+            try:
+                self._turn()
+            except (Lost, Refused) as error:
+                if self._controls.stopping:
+                    return
+                self._trouble(error)
+                self._reconnect()
+
+    def drain(self) -> bool:
+        """Acknowledge what is finished and hand back the rest; False when Redis could not be told."""
+        self._desk[D.STATE] = DeskState.DRAINING
+        deadline = time.monotonic() + _DRAIN_S
+        while time.monotonic() < deadline:
+            try:
+                # What a read still brings now is only seen in the pending list.
+                self._session.finish(min(deadline, time.monotonic() + 1))
+                if not self._session.connect(give_up=deadline):
+                    break
+                self._session.settle()
+                back = self.backlog.hand_back()
+            except (Lost, Refused) as error:
+                log.warning("handing back: %s", error)
+            else:
+                if back:
+                    log.info("handed back %d entries, their attempt counts as they were", back)
+                self._session.finish(deadline)
+                return True
+        log.warning(
+            "ended without Redis: finished entries are in the journal, the next process acknowledges them"
+        )
+        return False
+
+    def _turn(self) -> None:
+        """Do one thing: the first of these that there is to do."""
+        self._controls.restore()
+        if self._controls.is_intruder:
+            os._exit(0)
+        now = time.monotonic()
+        if self._adopted < self._controls.wakes:
+            wakes = self._controls.wakes
+            self._adopt()
+            self._adopted = self._desk[D.WAKES] = wakes
+        elif self._audits and now >= self._audits[0]:
+            self._audits.pop(0)
+            self.backlog.audit()
+        elif due := self._shelf.take(now, self._pace.count(self._spec.reading.batch_max)):
+            self._retry(due)
+        elif self.backlog.todo:
+            most = self._pace.count(self._spec.reading.batch_max)
+            todo = self.backlog.todo
+            self._claim([todo.popleft() for _ in range(min(most, len(todo)))])
+        elif self.backlog.resting:
+            self.backlog.rest()
+        elif not self._shelf.has_room:
+            self._wait_for_due(now)
+        else:
+            self._read_and_run(now)
+
+    def _read_and_run(self, now: float) -> None:
+        """Get the reply of a read, send the next one if it is worth it, handle the entries."""
+        if self._read is None:
+            self._send_read(self._block_ms(now))
+        read, asked = self._read, self._asked
+        assert read is not None
+        self._desk[D.STATE] = DeskState.IDLE
+        wire = self._session.wire
+        before = wire.received if wire else 0
+        if not self._session.wait(read, interruptible=True):
+            return
+        self._read = None
+        found = entries(good(read.reply))
+        if not found:
+            busy = len(self._shelf) or self._audits or self._session.oldest_debt()
+            self._desk[D.SETTLED] = 0 if busy else 1
+            return
+        self._desk[D.SETTLED] = 0
+        self._pace.received(len(found), (wire.received if wire else 0) - before)
+        self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
+        if self._pace.ahead(len(found), asked) and self._shelf.has_room:
+            self._send_read(None)
+        self._runner.run(found)
+
+    def _send_read(self, block_ms: int | None) -> None:
+        self._asked = self._pace.count(self._spec.reading.batch_max)
+        patience = REPLY_TIMEOUT_S + (block_ms or 0) / 1000
+        self._read = Ask(self._group.read(self._asked, block_ms), patience)
+        self._session.send(self._read)
+
+    def _block_ms(self, now: float) -> int | None:
+        """Return how long to wait for an empty stream: no longer than until the next retry."""
+        block_s = _POLL_EMPTY_S if self._spec.reading.until_empty else self._spec.reading.block_s
+        for due in (self._shelf.next_due, self._audits[0] if self._audits else None):
+            if due is not None:
+                block_s = min(block_s, due - now)
+        block_ms = int(block_s * 1000)
+        return block_ms if block_ms > 0 else None  # BLOCK 0 would be for ever
+
+    def _wait_for_due(self, now: float) -> None:
+        """Too many entries wait for a retry: read nothing new, or the pending list would grow without end."""
+        self._session.send()
+        self._session.settle()
+        due = self._shelf.next_due
+        self._desk[D.STATE] = DeskState.IDLE
+        wait_readable(self._controls.watch, max(0.0, (due or now) - now))
+        self._controls.look()
+
+    def _retry(self, due: list[Due]) -> None:
+        """Handle entries whose time has come; write dead letters that could not be written before."""
+        self._desk[D.SETTLED] = 0
+        letters = [item.letter for item in due if item.letter is not None]
+        if letters:
+            ids, attempts = [letter.entry for letter in letters], [letter.attempt for letter in letters]
+            self._runner.finish(ids, attempts, letters[0].outcome, dict(enumerate(letters)))
+        again = [(item.entry, item.attempt) for item in due if item.letter is None]
+        if again:
+            self._claim(again)
+
+    def _claim(self, wanted: list[tuple[bytes, int]]) -> None:
+        """Fetch own pending entries with their counters as given, and handle them.
+
+        When the connection breaks on the way, the audit after it finds those that were not started.
+        """
+        self._desk[D.SETTLED] = 0
+        by_attempt: dict[int, list[bytes]] = {}
+        for entry, attempt in wanted:
+            by_attempt.setdefault(attempt, []).append(entry)
+        found: list[tuple[Raw, int]] = []
+        replies = self._session.call(
+            *[self._group.claim(ids, attempt) for attempt, ids in by_attempt.items()]
+        )
+        for attempt, reply in zip(by_attempt, replies, strict=True):
+            found += [(entry, attempt) for entry in claimed(good(reply))]
+        there = {entry[0] for entry, _ in found}
+        missing = [(entry, attempt) for entry, attempt in wanted if entry not in there]
+        if missing:
+            log.error(
+                "%d pending entries are gone from stream %s, their data is lost: %s",
+                len(missing), self._group.stream, b" ".join(entry for entry, _ in missing[:10]).decode(),
+            )  # fmt: skip
+            self._runner.finish(
+                [entry for entry, _ in missing], [attempt for _, attempt in missing], Outcome.LOST, {}
+            )
+        if found:
+            self._runner.run([entry for entry, _ in found], [attempt for _, attempt in found])
+
+    def _adopt(self) -> None:
+        """Take over what consumers of this instance left whose slots are closed for good."""
+        rows = info_rows(good(self._session.must(self._group.consumers())))
+        for number, name in orphans(rows, self._spec.source.instance, self._siblings.wanted):
+            # With its lock in hand, nobody can open the slot and claim the same entries.
+            if self._siblings.lock_closed(number):
+                try:
+                    taken = self.backlog.adopt(name)
+                finally:
+                    self._siblings.unlock(number)
+                log.info("took over %d entries from %s, whose slot is closed", taken, name)
+
+    def _ensure_group(self) -> None:
+        """Create the group and the consumer where they are missing."""
+        source = self._spec.source
+        created, _ = self._session.call(self._group.create(source.start_id), self._group.create_consumer())
+        if isinstance(created, Exception) and not str(created).startswith("BUSYGROUP"):
+            good(created)
+
+    def _reconnect(self) -> None:
+        """Go on with a new connection: nothing finished is forgotten, nothing delivered overlooked."""
+        self._read = None
+        if not self._session.connect():
+            return
+        now = time.monotonic()
+        # Again when the server must have noticed the end of the old connection's blocked read.
+        self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
+
+    def _trouble(self, error: Exception) -> None:
+        """Say what is wrong with Redis, repair what we may, and do not hurry."""
+        self._counters[C.REDIS_ERRORS] += 1
+        log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, error)
+        if not isinstance(error, Refused):
+            return
+        if str(error).startswith("NOGROUP"):
+            try:
+                self._ensure_group()
+            except (Lost, Refused) as worse:
+                log.warning("group %s cannot be created: %s", self._group.group, worse)
+            else:
+                self._counters[C.GROUPS_RECREATED] += 1
+                log.error(
+                    "group %s of stream %s was gone; created again at %s",
+                    self._group.group, self._group.stream, self._spec.source.start_id,
+                )  # fmt: skip
+                return
+        wait_readable(self._controls.watch, _TROUBLE_PAUSE_S * (0.5 + random.random()))  # noqa: S311 - jitter
+        self._controls.look()
+
+
+_FOR_GOOD = ("WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS")
+
+
+def orphans(rows: list[dict[bytes, object]], instance: str, workers: int) -> list[tuple[int, str]]:
+    """Return (slot, consumer) of this instance's consumers beyond its slots that still hold entries."""
+    found = []
+    prefix = f"{instance}:"
+    for row in rows:
+        name = row[b"name"]
+        assert isinstance(name, bytes)
+        text = name.decode("utf-8", "surrogateescape")
+        tail = text.removeprefix(prefix)
+        if text.startswith(prefix) and tail.isdecimal() and int(tail) >= workers and row[b"pending"]:
+            found.append((int(tail), text))
+    return found

@@ -1,0 +1,97 @@
+"""The controls: everything that may tell a worker to end, gathered in one list.
+
+A worker ends when `stopping` is no longer empty; the loop asks that of a plain list because nothing
+is cheaper. It is filled by SIGTERM, by a byte on the control pipe, by the end of that pipe (the
+master is gone), and in a child that a handler forked by accident.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+DRAIN = b"d"
+WAKE = b"w"
+INTRUDER = "intruder"
+_IGNORED = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU")
+
+
+class Controls:
+    """How one worker is told what to do."""
+
+    def __init__(self, control_fd: int) -> None:
+        """Take over the signals of this process.
+
+        Arguments:
+            control_fd: reading end of the pipe from the master; its end means the master is gone.
+        """
+        self.stopping: list[str] = []
+        self.wakes = 0  # how often the master has asked to look after closed slots
+        self.control_fd = control_fd
+        self._pid = os.getpid()
+        self._orphaned = False
+        self._on_alarm: Callable[[int, FrameType | None], None] | None = None
+        os.set_blocking(control_fd, False)
+        self.wakeup_fd, write = os.pipe()
+        os.set_blocking(self.wakeup_fd, False)
+        os.set_blocking(write, False)
+        self._take_signals()
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=self._forked)
+
+    @property
+    def watch(self) -> tuple[int, ...]:
+        """Return the descriptors to watch while waiting."""
+        return self.wakeup_fd, self.control_fd
+
+    def look(self) -> None:
+        """Take note of what came over the descriptors."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wakeup_fd, 4096)
+        if self._orphaned:
+            return
+        try:
+            said = os.read(self.control_fd, 4096)
+        except BlockingIOError:
+            return
+        if not said:
+            self.stopping.append("the master is gone")
+            # An ended pipe is always readable: put one in its place that is not, or every wait would spin.
+            os.dup2(self.wakeup_fd, self.control_fd)
+            self._orphaned = True
+        if DRAIN in said:
+            self.stopping.append("drain")
+        self.wakes += said.count(WAKE)
+
+    def restore(self) -> None:
+        """Take the signals back if user code has changed them."""
+        if signal.getsignal(signal.SIGTERM) != self._term:
+            self._take_signals()
+
+    def use_alarm(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        """Handle SIGALRM: the soft time limit."""
+        self._on_alarm = handler
+        self._take_signals()
+
+    @property
+    def is_intruder(self) -> bool:
+        """Tell whether this process is a copy of the worker that a handler forked and let go on."""
+        return INTRUDER in self.stopping or os.getpid() != self._pid
+
+    def _take_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._term)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for name in _IGNORED:  # a terminal or a service manager sends these to the whole group
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        if self._on_alarm is not None:
+            signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def _term(self, _number: int, _frame: FrameType | None) -> None:
+        self.stopping.append("SIGTERM")
+
+    def _forked(self) -> None:
+        self.stopping.append(INTRUDER)

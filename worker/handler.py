@@ -1,0 +1,173 @@
+"""The user's contract: finding a handler, checking it, calling it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, TypeVar
+
+from ..streams.entry import Message
+from .verdict import SoftTimeout
+
+Hook = Callable[[], Any]
+H = TypeVar("H", bound=Hook)
+_MARK = "__rsq_hook__"
+
+
+class HandlerError(ValueError):
+    """There is no usable handler of that name; one line for a person."""
+
+
+def worker_start(hook: H) -> H:
+    """Mark a function of the handler's module to be called in every new worker, before it reads."""
+    return _mark(hook, "worker_start")
+
+
+def worker_stop(hook: H) -> H:
+    """Mark a function of the handler's module to be called in a worker that ends in good order."""
+    return _mark(hook, "worker_stop")
+
+
+def _mark(hook: H, name: str) -> H:
+    setattr(hook, _MARK, name)
+    return hook
+
+
+@dataclass(slots=True)
+class Handler:
+    """A found handler.
+
+    Arguments:
+        name: `module:attribute` as it was asked for.
+        function: takes a message; a coroutine function when `is_async`.
+        starts: hooks for the begin of a worker.
+        stops: hooks for its end, in the order they are to run.
+    """
+
+    name: str
+    function: Callable[[Message], Any]
+    is_async: bool
+    starts: tuple[Hook, ...] = ()
+    stops: tuple[Hook, ...] = ()
+    _runner: asyncio.Runner | None = field(default=None, repr=False)
+
+    def callable(self, soft_timeout_s: float) -> Callable[[Message], Any]:
+        """Return what the worker's loop calls; for async handlers it runs one message to its end.
+
+        Arguments:
+            soft_timeout_s: limit for async handlers, 0 for none; others get theirs by a timer.
+        """
+        if not self.is_async:
+            return self.function
+        function = self.function
+
+        async def limited(message: Message) -> None:
+            try:
+                async with asyncio.timeout(soft_timeout_s or None) as limit:
+                    await function(message)
+            except TimeoutError as error:
+                if limit.expired():
+                    raise SoftTimeout(f"ran longer than {soft_timeout_s:g} s") from error
+                raise
+
+        return lambda message: self._run(limited(message))
+
+    def start(self) -> None:
+        """Run the hooks for the begin of a worker."""
+        for hook in self.starts:
+            self._call(hook)
+
+    def stop(self) -> None:
+        """Run the hooks for the end of a worker, and close the event loop."""
+        for hook in self.stops:
+            self._call(hook)
+        if self._runner is not None:
+            self._runner.close()
+
+    def _call(self, hook: Hook) -> None:
+        result = hook()
+        if inspect.isawaitable(result):
+            self._run(result)
+
+    def _run(self, work: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+
+        async def wrapped() -> Any:
+            return await work
+
+        return self._runner.run(wrapped())
+
+
+def load(name: str) -> Handler:
+    """Import a handler and check that it can be called with one message.
+
+    Arguments:
+        name: `module:attribute`; the attribute may be dotted. The working directory is searched too.
+
+    Raises:
+        HandlerError: it is not there, does not import, or does not take one argument.
+    """
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        raise HandlerError(
+            f"{name!r} does not name a handler: write MODULE:FUNCTION, for example app.tasks:handle"
+        )
+    module = _import(module_name)
+    found: Any = module
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise HandlerError(f"there is no {path!r} in {module_name} ({_file(module)})") from None
+    if not callable(found):
+        raise HandlerError(f"{name} is a {type(found).__name__}, not a function that takes a message")
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError as error:
+        raise HandlerError(f"{name} must take one argument, the message: {error}") from None
+    except ValueError:
+        pass  # a built-in that does not tell its arguments
+    call = type(found).__call__ if not inspect.isroutine(found) else found  # an instance with __call__
+    is_async = inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
+    return Handler(name, found, is_async, *_hooks(module))
+
+
+def _import(name: str) -> ModuleType:
+    here = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and (
+            name == error.name or name.startswith(f"{error.name}.")
+        ):
+            raise HandlerError(f"there is no module {name!r}; searched {here} and the Python path") from None
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise HandlerError(
+            f"module {name!r} does not import: {words} ({last.filename}:{last.lineno})"
+        ) from error
+
+
+def _hooks(module: ModuleType) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+    """Return the start and the stop hooks of a module: by decorator, or by name."""
+    hooks: dict[str, list[Hook]] = {"worker_start": [], "worker_stop": []}
+    for name, value in vars(module).items():
+        if inspect.isfunction(value):
+            kind = getattr(value, _MARK, name if value.__module__ == module.__name__ else None)
+            if kind in hooks and value not in hooks[kind]:
+                hooks[kind].append(value)
+    return tuple(hooks["worker_start"]), tuple(reversed(hooks["worker_stop"]))
+
+
+def _file(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or "built in"

@@ -1,0 +1,56 @@
+"""How many entries to read at once, learnt from how long the handler takes. Pure.
+
+A read brings about `batch_s` seconds of work: one entry of a slow handler, so that nobody waits
+behind it while a neighbour is idle, and hundreds of a fast one. It grows by no more than a factor
+of eight, for a guess from a few entries may be wrong, and shrinks at once.
+"""
+
+from __future__ import annotations
+
+from .spec import Reading
+
+_GROWTH = 8
+_BYTES_MAX = 16 << 20  # of one reply: large payloads are read few at a time
+_KEEP = 0.7  # weight of the past when the handler gets faster
+READ_AHEAD_FROM = 8  # below this a batch is worth many round trips, and hoarding would show
+
+
+class Pace:
+    """The smoothed cost of an entry, and the COUNT that follows from it."""
+
+    def __init__(self, reading: Reading, handler_s: float, entry_bytes: float) -> None:
+        """Begin where the predecessor stopped; zeros when nothing is known."""
+        self._reading = reading
+        self.handler_s, self.entry_bytes = handler_s, entry_bytes
+        self._last = reading.batch_max if handler_s else 0
+
+    def count(self, room: int) -> int:
+        """Return COUNT for the next read, at most `room`."""
+        wanted = 1
+        if self.handler_s:
+            wanted = int(self._reading.batch_s / self.handler_s)
+            wanted = min(wanted, max(1, self._last) * _GROWTH, self._reading.batch_max)
+        if self.entry_bytes:
+            wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
+        return max(1, min(wanted, room))
+
+    def handled(self, entries: int, seconds: float) -> None:
+        """Learn from a finished run."""
+        if not entries:
+            return
+        mean = seconds / entries
+        slower = mean >= self.handler_s
+        self.handler_s = mean if slower else _KEEP * self.handler_s + (1 - _KEEP) * mean
+        self._last = entries
+
+    def received(self, entries: int, size: int) -> None:
+        """Learn from a reply of `size` bytes."""
+        if entries:
+            self.entry_bytes = size / entries
+
+    def ahead(self, got: int, asked: int) -> bool:
+        """Tell whether to send the next read before this batch is handled.
+
+        Only while the stream has more than we take and the whole batch is short work.
+        """
+        return got >= asked >= READ_AHEAD_FROM and got * self.handler_s <= self._reading.batch_s

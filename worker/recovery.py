@@ -1,0 +1,117 @@
+"""Recovery: from what a predecessor left to what its successor does. Pure.
+
+Two forms of a pending entry, told apart by the slot's watermark (an entry id):
+
+    held      id <= watermark   The slot has it in hand. Its delivery counter is the number of the
+                                attempt that runs or comes next.
+    resting   id >  watermark   Nobody has it in hand: drained, or left by a host whose memory is
+                                gone. The counter says how many attempts were started, and a plain
+                                claim by anybody, which adds one, makes it held again.
+
+A slot that reads has its watermark at the top; after a clean drain it is at the bottom. Where the
+journal names an entry, the journal's word on its attempt goes before the counter, for a claim may
+have been on its way when the process died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..ipc.journal import Batch, Kind, Outcome
+from ..streams.entry import parse_id
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do before the slot reads on. Lists are in the order of entry ids.
+
+    Arguments:
+        ack: finished entries to acknowledge.
+        bury: (id, attempt, outcome) of entries to dead-letter.
+        wait: id -> (next attempt, due) of entries that wait for their retry.
+        run: (id, attempt) of entries to handle now.
+        counters: id -> delivery counter that Redis has wrong.
+        gone: finished as dead but no longer pending: their dead letter was written.
+    """
+
+    ack: list[bytes] = field(default_factory=list)
+    bury: list[tuple[bytes, int, Outcome]] = field(default_factory=list)
+    wait: dict[bytes, tuple[int, float]] = field(default_factory=dict)
+    run: list[tuple[bytes, int]] = field(default_factory=list)
+    counters: dict[bytes, int] = field(default_factory=dict)
+
+
+def culprit(batches: Sequence[Batch], running: bool) -> int | None:
+    """Return the index, in the newest batch, of the entry that was in the hands of user code."""
+    if not running or not batches or batches[-1].kind is not Kind.RUN:
+        return None
+    started = batches[-1].started
+    return started - 1 if 1 <= started <= len(batches[-1].ids) else None
+
+
+def reach(batches: Sequence[Batch], watermark: tuple[int, int]) -> tuple[int, int]:
+    """Return the id up to which the pending list has to be read: the watermark, or beyond it the end
+    of a page that was being claimed or handed back.
+    """
+    pages = [parse_id(entry) for batch in batches if batch.kind is Kind.CLAIM for entry in batch.ids]
+    return max([watermark, *pages])
+
+
+def plan(
+    batches: Sequence[Batch],
+    pending: Mapping[bytes, int],
+    waiting: Mapping[bytes, tuple[int, float]],
+) -> Plan:
+    """Return what to do with every pending entry up to `reach`.
+
+    Arguments:
+        batches: the journal, older first; no culprit in it any more (it has its outcome by now).
+        pending: id -> delivery counter, as the server has them.
+        waiting: id -> (next attempt, due).
+    """
+    fate: dict[bytes, tuple[Outcome | None, int]] = {}
+    for batch in batches:
+        finished = max(0, batch.started - 1) if batch.kind is Kind.RUN else 0
+        for at, (entry, attempt) in enumerate(zip(batch.ids, batch.attempts, strict=True)):
+            outcome = batch.outcomes[at] if at < finished else None
+            fate[entry] = (None if outcome is Outcome.HELD_BACK else outcome, attempt)
+    made = Plan()
+    for entry, counter in pending.items():
+        outcome, attempt = fate.get(entry, (None, counter))
+        if outcome in (Outcome.DONE, Outcome.LOST):
+            made.ack.append(entry)
+            continue
+        if outcome is not None and outcome is not Outcome.WAITING:
+            made.bury.append((entry, attempt, outcome))
+            continue
+        if entry in waiting:
+            attempt, due = waiting[entry]
+            made.wait[entry] = (attempt, due)
+        elif outcome is Outcome.WAITING:
+            attempt += 1  # its row is gone because it was being run again: that start is not on record
+            made.run.append((entry, attempt))
+        else:
+            made.run.append((entry, attempt))
+        if counter != number(attempt):
+            made.counters[entry] = number(attempt)
+    return made
+
+
+_BURY_SHIFT = 32
+
+
+def to_bury(attempt: int, outcome: Outcome) -> int:
+    """Return what the waiting table holds for an entry whose dead letter could not be written yet."""
+    return outcome << _BURY_SHIFT | attempt
+
+
+def from_table(value: int) -> tuple[int, Outcome | None]:
+    """Return the attempt, and the outcome when the entry waits for its dead letter."""
+    code = value >> _BURY_SHIFT
+    return number(value), Outcome(code) if code else None
+
+
+def number(value: int) -> int:
+    """Return the attempt's number in a value of the waiting table."""
+    return value & (1 << _BURY_SHIFT) - 1

@@ -1,0 +1,246 @@
+"""The session: what a worker owes Redis, kept until Redis has confirmed it.
+
+A debt (an acknowledgement, a delivery counter to set) is safe to repeat and never dropped: when a
+connection dies, every debt without an answer is owed again on the next one. Questions are not
+repeated; whoever asked finds out that the line was lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import hiredis
+
+from ..ipc.cells import D, Desk, DeskState
+from ..ipc.ledger import C
+from ..streams.connection import RedisError, Target, explain, permanent
+from ..streams.wire import Lost, Wire
+
+log = logging.getLogger(__name__)
+
+REPLY_TIMEOUT_S = 10.0
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MAX_S = 3.0
+
+
+class Refused(Exception):
+    """The server answered a command with an error."""
+
+
+class Misconfigured(Exception):
+    """The server refuses us for a reason that trying again will not mend."""
+
+
+class Debt:
+    """A command that must reach Redis once at least. `batch` is the journal batch that needs it."""
+
+    __slots__ = ("batch", "command")
+
+    def __init__(self, batch: int, command: bytes) -> None:
+        self.batch, self.command = batch, command
+
+
+class Ask:
+    """A command whose reply somebody waits for."""
+
+    __slots__ = ("command", "deadline", "done", "patience_s", "reply")
+
+    def __init__(self, command: bytes, patience_s: float = REPLY_TIMEOUT_S) -> None:
+        self.command, self.patience_s = command, patience_s
+        self.done = False
+        self.reply: Any = None
+        self.deadline = 0.0
+
+
+class Session:
+    """One consumer's line to Redis, over any number of connections."""
+
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        desk: Desk,
+        counters: memoryview[int],
+        watch: tuple[int, ...],
+        on_watch: Callable[[], None],
+        stopping: list[str],
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Arguments:
+            target: the server.
+            name: of the consumer.
+            desk: where it is told whether the connection stands.
+            counters: the ledger's working counters.
+            watch: descriptors that interrupt a wait.
+            on_watch: called when one of them is readable.
+            stopping: no longer empty once the worker has to end.
+        """
+        self._target, self._name = target, name
+        self._desk, self._counters = desk, counters
+        self._watch, self._on_watch, self._stopping = watch, on_watch, stopping
+        self.wire: Wire | None = None
+        self._expected: deque[Debt | Ask] = deque()
+        self._unsent: deque[Debt] = deque()
+
+    def connect(self, give_up: float | None = None, *, first: bool = False) -> bool:
+        """Connect, again and again with backoff and jitter.
+
+        Arguments:
+            give_up: monotonic seconds; None to try until the worker has to stop.
+            first: the pool has never been connected: a wrong password is a wrong configuration.
+
+        Returns:
+            False when it gave up.
+
+        Raises:
+            Misconfigured: only with `first`.
+        """
+        self.drop()
+        pause = _BACKOFF_FIRST_S
+        told = 0.0
+        while True:
+            try:
+                self.wire = Wire(self._target, self._name, REPLY_TIMEOUT_S, self._watch)
+            except (RedisError, OSError) as error:
+                self._counters[C.REDIS_ERRORS] += 1
+                if first and permanent(error):
+                    raise Misconfigured(explain(error, self._target)) from error
+                now = time.monotonic()
+                if now - told > 30:
+                    told = now
+                    log.error("%s; trying again", explain(error, self._target))
+            else:
+                self._desk.view[D.CONNECTED] = 1
+                if told:
+                    log.info("connected to %s again", self._target)
+                return True
+            if give_up is not None and time.monotonic() + pause > give_up:
+                return False
+            if give_up is None and self._stopping:
+                return False
+            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(pause * 2, _BACKOFF_MAX_S)
+
+    def drop(self) -> None:
+        """Close the connection; what it had not confirmed is owed again."""
+        if self.wire is not None:
+            self.wire.close()
+            self.wire = None
+            self._counters[C.RECONNECTS] += 1
+        self._desk.view[D.CONNECTED] = 0
+        again = [item for item in self._expected if isinstance(item, Debt)]
+        self._unsent.extendleft(reversed(again))
+        self._expected.clear()
+
+    def finish(self, deadline: float) -> None:
+        """End the connection so that nothing can be delivered to it any more."""
+        if self.wire is not None:
+            self.wire.finish(deadline)
+        self.drop()
+
+    def owe(self, batch: int, command: bytes) -> None:
+        """Send a command with the next write, and again until it is answered."""
+        self._unsent.append(Debt(batch, command))
+
+    def oldest_debt(self) -> int | None:
+        """Return the oldest journal batch that Redis has not confirmed all of."""
+        debts = [item.batch for item in self._expected if isinstance(item, Debt)]
+        debts += [debt.batch for debt in self._unsent]
+        return min(debts, default=None)
+
+    def send(self, *asks: Ask) -> None:
+        """Write everything owed and the questions, at once."""
+        if self.wire is None:
+            raise Lost("not connected")
+        parts = [debt.command for debt in self._unsent]
+        self._expected.extend(self._unsent)
+        self._unsent.clear()
+        now = time.monotonic()
+        for ask in asks:
+            ask.deadline = now + ask.patience_s
+            parts.append(ask.command)
+        self._expected.extend(asks)
+        self._counters[C.COMMANDS] += len(parts)
+        if parts:
+            self.wire.send(b"".join(parts) if len(parts) > 1 else parts[0])
+
+    def wait(self, ask: Ask, *, interruptible: bool = False) -> bool:
+        """Take replies until a question is answered.
+
+        Returns:
+            False when `interruptible` and the worker has to stop first.
+        """
+        while not ask.done:
+            if self.wire is None:
+                raise Lost("not connected")
+            came, reply = self.wire.receive(ask.deadline)
+            if not came:
+                self._on_watch()
+                if interruptible and self._stopping:
+                    return False
+                continue
+            item = self._expected.popleft()
+            if isinstance(item, Ask):
+                item.reply, item.done = reply, True
+            elif isinstance(reply, hiredis.ReplyError):
+                self._expected.appendleft(item)
+                raise Refused(str(reply))
+        return True
+
+    def call(self, *commands: bytes) -> list[Any]:
+        """Send what is owed and some commands, and return their replies, errors as values."""
+        asks = [Ask(command) for command in commands]
+        self.send(*asks)
+        for ask in asks:
+            self.wait(ask)
+        return [ask.reply for ask in asks]
+
+    def must(self, command: bytes) -> Any:
+        """Return the reply of a command.
+
+        Raises:
+            Refused: the reply is an error.
+        """
+        return good(self.call(command)[0])
+
+    def settle(self) -> None:
+        """Wait until nothing is owed."""
+        if self._unsent or any(isinstance(item, Debt) for item in self._expected):
+            self.call(_PING)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until the worker has to stop."""
+        self._desk.view[D.STATE] = DeskState.CONNECTING
+        deadline = time.monotonic() + seconds
+        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+            wait_readable(self._watch, left)
+            self._on_watch()
+
+
+def good(reply: Any) -> Any:
+    """Return a reply that is no error.
+
+    Raises:
+        Refused: it is one.
+    """
+    if isinstance(reply, hiredis.ReplyError):
+        raise Refused(str(reply))
+    return reply
+
+
+def wait_readable(fds: Iterable[int], seconds: float) -> None:
+    """Wait until one of the descriptors is readable, or the time is up."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll(seconds * 1000)
+
+
+_PING = b"*1\r\n$4\r\nPING\r\n"

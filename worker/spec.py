@@ -1,0 +1,65 @@
+"""What a worker is told to do: small frozen values, made once by the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..streams.connection import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where entries come from and where dead ones go."""
+
+    target: Target
+    stream: str
+    group: str
+    instance: str
+    start_id: str
+    dlq: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with an entry."""
+
+    handler: str  # module:attribute
+    serializer: str
+    allow_pickle: bool
+    preload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How failures are tried again: exponential backoff with full jitter."""
+
+    max_attempts: int
+    base_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How much is read at once, and how long an empty stream is waited for."""
+
+    batch_max: int
+    batch_s: float
+    block_s: float
+    until_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """All that the process in a slot needs to know.
+
+    Arguments:
+        timeout_s: hard limit of one handler, by SIGKILL from the master; 0 for none.
+        soft_timeout_s: after this a `SoftTimeout` is raised inside the handler; 0 for none.
+    """
+
+    source: Source
+    work: Work
+    retries: Retries
+    reading: Reading
+    timeout_s: float
+    soft_timeout_s: float

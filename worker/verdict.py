@@ -1,0 +1,125 @@
+"""The verdict on a failed attempt. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from ..ipc.exitcodes import Cause, Death
+from ..ipc.journal import Outcome
+from ..streams.entry import DecodeError
+from .spec import Retries
+
+
+class Retry(Exception):
+    """Raised by a handler: try again, not before `delay` seconds have passed.
+
+    It counts as an attempt like any failure; without a delay the usual backoff applies.
+    """
+
+    def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
+        """Give a reason for the log and a delay in seconds."""
+        super().__init__(reason)
+        if delay is not None and not delay >= 0:
+            raise ValueError(f"a delay of {delay!r} s is not possible")
+        self.delay = delay
+
+
+class Reject(Exception):
+    """Raised by a handler: this entry will never succeed, to the dead letters with it."""
+
+
+class SoftTimeout(Exception):
+    """Raised inside a handler that has run longer than the soft limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of an entry after a failed attempt.
+
+    Arguments:
+        outcome: WAITING, or one of the DEAD ones.
+        reason: as the dead letter names it.
+        delay_s: until the next attempt, for WAITING.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    delay_s: float = 0.0
+
+
+OURS = ("rsq.worker", "rsq.streams", "rsq.ipc")  # modules whose frames are not the user's
+
+REASONS = {
+    Outcome.DEAD_MAX_ATTEMPTS: "max_attempts",
+    Outcome.DEAD_CRASH: "crash",
+    Outcome.DEAD_TIMEOUT: "timeout",
+    Outcome.DEAD_DECODE: "decode_error",
+    Outcome.DEAD_REJECTED: "rejected",
+}
+
+
+def backoff_s(attempt: int, retries: Retries, draw: Callable[[], float]) -> float:
+    """Return the seconds to wait after a failed attempt: full jitter below a growing ceiling.
+
+    Arguments:
+        attempt: the attempt that failed, from 1.
+        retries: base and limit.
+        draw: returns a number in [0, 1).
+    """
+    ceiling = min(retries.max_s, retries.base_s * 2 ** min(attempt - 1, 62))
+    return float(draw() * ceiling)
+
+
+def judge(error: BaseException, attempt: int, retries: Retries, draw: Callable[[], float]) -> Verdict:
+    """Return what becomes of an entry whose handler raised."""
+    if isinstance(error, DecodeError):
+        return Verdict(Outcome.DEAD_DECODE, "decode_error")
+    if isinstance(error, Reject):
+        return Verdict(Outcome.DEAD_REJECTED, "rejected")
+    if attempt >= retries.max_attempts:
+        return Verdict(Outcome.DEAD_MAX_ATTEMPTS, "max_attempts")
+    if isinstance(error, Retry) and error.delay is not None:
+        return Verdict(Outcome.WAITING, delay_s=error.delay)
+    return Verdict(Outcome.WAITING, delay_s=backoff_s(attempt, retries, draw))
+
+
+def judge_death(death: Death, attempt: int, retries: Retries, draw: Callable[[], float]) -> Verdict:
+    """Return what becomes of an entry whose handler took its process with it."""
+    if attempt < retries.max_attempts:
+        return Verdict(Outcome.WAITING, delay_s=backoff_s(attempt, retries, draw))
+    outcome = Outcome.DEAD_TIMEOUT if death.cause is Cause.TIMEOUT else Outcome.DEAD_CRASH
+    return Verdict(outcome, death.words)
+
+
+def describe(error: BaseException) -> str:
+    """Return `Type: text` for an error, whatever its `__str__` does."""
+    try:
+        words = str(error)
+    except BaseException as worse:  # user code runs in __str__
+        words = f"<its text cannot be made: {type(worse).__name__}>"
+    name = type(error).__name__
+    return f"{name}: {words}" if words else name
+
+
+def story(error: BaseException) -> str:
+    """Return the traceback of an error, whatever its parts do, without our own frames on top."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, _user_frames(error)))
+    except BaseException:  # user code runs in __repr__ and __str__
+        try:
+            frames = "".join(traceback.format_tb(_user_frames(error)))
+        except BaseException:
+            frames = ""
+        return f"Traceback (most recent call last):\n{frames}{describe(error)}\n"
+
+
+def _user_frames(error: BaseException) -> TracebackType | None:
+    """Return the traceback from the first frame that is not ours."""
+    start = error.__traceback__
+    at = start
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+        at = at.tb_next
+    return at or start
