@@ -1,0 +1,1 @@
+"""What keeps a pool alive: policy, master, exporter, command lines."""

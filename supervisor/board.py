@@ -1,0 +1,246 @@
+"""The board: a pool's view as a table for a terminal. Pure.
+
+On a narrow terminal the columns that matter least are left out; nothing is ever wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from .view import PoolView, SlotView
+
+_INDENT = 2
+_COLOURS = {
+    "running": "green",
+    "handling": "green",
+    "starting": "yellow",
+    "booting": "yellow",
+    "backoff": "red",
+    "connecting": "red",
+    "draining": "yellow",
+    "held": "yellow",
+    "reloading": "cyan",
+    "stopping": "yellow",
+    "stalled": "bold red",
+    "gone": "red",
+}
+_UNITS = ("", "k", "M", "G", "T", "P", "E")
+
+
+def render(view: PoolView) -> Board:
+    """Return what `rsq status` prints of a pool, for rich to print."""
+    return Board(view)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A pool on a terminal of any width."""
+
+    view: PoolView
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield a line about the pool, then a row per slot and the sums."""
+        name, facts = _name(self.view, ascii_only=options.ascii_only), _facts(self.view)
+        if name.cell_len + 2 + facts.cell_len <= options.max_width:
+            yield Text.assemble(name, "  ", facts)
+        else:
+            yield name
+            yield Padding(facts, (0, 0, 0, _INDENT))
+        columns = [_Column.of(spec, self.view) for spec in _SPECS]
+        room = options.max_width - _INDENT
+        gap = 2 if _width(columns, 2) <= room else 1
+        for spec in sorted(_SPECS, key=lambda spec: spec.rank, reverse=True):
+            if _width(columns, gap) <= room:
+                break
+            columns = [column for column in columns if column.spec is not spec]
+        table = Table(
+            box=box.SIMPLE,
+            show_edge=False,
+            show_footer=True,
+            padding=(0, gap - 1, 0, 0),
+            pad_edge=False,
+            border_style="dim",
+        )
+        for column in columns:
+            table.add_column(
+                column.spec.title,
+                column.foot,
+                justify="left" if column.spec.left else "right",
+                no_wrap=True,
+                header_style="dim",
+                footer_style="bold",
+            )
+        for row in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*row)
+        yield Padding(table, (0, 0, 1, _INDENT), expand=False)
+
+
+def _name(view: PoolView, *, ascii_only: bool) -> Text:
+    colour = _COLOURS.get(view.state, "red")
+    return Text.assemble(
+        ("* " if ascii_only else "● ", colour),
+        (f"{view.identity.stream} / {view.identity.group}", "bold"),
+        f" @ {view.identity.instance}  ",
+        (view.state, colour),
+    )
+
+
+def _facts(view: PoolView) -> Text:
+    if view.state == "gone":
+        facts = [f"last seen {span(view.heartbeat_s)} ago", f"master was {view.master}"]
+    else:
+        age = (
+            f"last seen {span(view.heartbeat_s)} ago"
+            if view.state == "stalled"
+            else f"up {span(view.uptime_s)}"
+        )
+        ready = sum(slot.ready for slot in view.slots)
+        facts = [age, f"{ready} of {view.workers} slots ready", f"master {view.master}"]
+        facts += [f"metrics on port {view.port}"] if view.port else []
+    facts += [f"generation {view.generation}"] if view.generation else []
+    facts += [f"{view.reloads_failed} failed reloads"] if view.reloads_failed else []
+    return Text(", ".join(facts), "dim")
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A column: what is in it, and how soon it is left out (the higher the sooner)."""
+
+    title: str
+    rank: int
+    cell: Callable[[SlotView, PoolView], Text]
+    foot: Callable[[PoolView], str] = lambda _: ""
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class _Column:
+    spec: _Spec
+    cells: list[Text]
+    foot: str
+
+    @classmethod
+    def of(cls, spec: _Spec, view: PoolView) -> _Column:
+        return cls(spec, [spec.cell(slot, view) for slot in view.slots], spec.foot(view))
+
+    @property
+    def width(self) -> int:
+        return max(cell.cell_len for cell in (*self.cells, Text(self.spec.title), Text(self.foot)))
+
+
+def _width(columns: Iterable[_Column], gap: int) -> int:
+    widths = [column.width for column in columns]
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _state(slot: SlotView, view: PoolView) -> Text:
+    """Return one word for what the master and the worker say of a slot."""
+    state = slot.state
+    if view.state == "gone" and state != "retired":
+        state = "gone" if slot.cpu_s is None else slot.desk
+    elif state == "running":
+        state = slot.desk if slot.booted else "booting"
+    return Text(state, _COLOURS.get(state, "dim"))
+
+
+def _doing(slot: SlotView, view: PoolView) -> Text:
+    if slot.current is not None and (view.state != "gone" or slot.cpu_s is not None):
+        return Text(f"{slot.current.entry} {span(slot.current.seconds)}")
+    if slot.next_spawn_s is not None and view.state != "gone":
+        return Text(f"starts in {span(slot.next_spawn_s)}", "dim")
+    return Text("")
+
+
+def _count(pick: Callable[[SlotView], int], colour: str, slot: SlotView, _: PoolView) -> Text:
+    number = pick(slot)
+    return Text(short(number), colour if number else "dim")
+
+
+def _sum(pick: Callable[[SlotView], int], view: PoolView) -> str:
+    return short(sum(map(pick, view.slots)))
+
+
+def _counts(title: str, rank: int, pick: Callable[[SlotView], int], colour: str = "") -> _Spec:
+    return _Spec(title, rank, partial(_count, pick, colour), partial(_sum, pick))
+
+
+def _rates(title: str, rank: int, pick: Callable[[SlotView], int]) -> _Spec:
+    def cell(slot: SlotView, _: PoolView) -> Text:
+        return Text(rate(pick(slot)), "" if pick(slot) else "dim")
+
+    return _Spec(title, rank, cell, lambda view: rate(sum(map(pick, view.slots))))
+
+
+def _usage(
+    title: str, rank: int, pick: Callable[[SlotView], float | None], show: Callable[[float], str]
+) -> _Spec:
+    def cell(slot: SlotView, _: PoolView) -> Text:
+        value = pick(slot)
+        return Text("-", "dim") if value is None else Text(show(value))
+
+    def foot(view: PoolView) -> str:
+        values = [value for slot in view.slots if (value := pick(slot)) is not None]
+        return show(sum(values)) if values else "-"
+
+    return _Spec(title, rank, cell, foot)
+
+
+def short(number: int) -> str:
+    """Return a count in at most five characters: exact below 100,000, then with a unit."""
+    if number < 100_000:
+        return str(number)
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.3g}{_UNITS[unit]}"
+
+
+def rate(count: int) -> str:
+    """Return entries per second from a count of 60 s."""
+    value = count / 60
+    return f"{value:.1f}" if 0 < value < 99.95 else short(round(value))
+
+
+def span(seconds: float) -> str:
+    """Return a duration in its largest unit, with a decimal where that says something."""
+    if not seconds < 1e10:
+        return "ages"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    for unit, size, most in (("s", 1, 120), ("m", 60, 120), ("h", 3600, 72)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds / 86400:.0f}d"
+
+
+def memory(size: float) -> str:
+    """Return bytes in mebibytes, as the tools of the system show them."""
+    return f"{size / (1 << 20):.0f}M" if size < 10 << 30 else f"{size / (1 << 30):.0f}G"
+
+
+_SPECS = (
+    _Spec("slot", 0, lambda slot, _: Text(str(slot.slot)), lambda _: "all"),
+    _Spec("pid", 12, lambda slot, _: Text("-" if slot.pid is None else str(slot.pid), "dim")),
+    _Spec("state", 1, _state, left=True),
+    _Spec("doing", 2, _doing, left=True),
+    _rates("in/s", 9, lambda slot: slot.came),
+    _rates("out/s", 7, lambda slot: slot.went),
+    _counts("read", 13, lambda slot: slot.counters["read"]),
+    _counts("handled", 3, lambda slot: slot.counters["handled"]),
+    _counts("failed", 5, lambda slot: slot.counters["failed"], "yellow"),
+    _counts("retried", 14, lambda slot: slot.counters["retried"], "yellow"),
+    _counts("waiting", 6, lambda slot: slot.waiting, "yellow"),
+    _counts("dead", 4, lambda slot: slot.dead, "red"),
+    _counts("recov", 16, lambda slot: slot.counters["recovered"]),
+    _counts("restarts", 8, lambda slot: slot.restarted, "yellow"),
+    _usage("cpu", 15, lambda slot: slot.cpu_s, span),
+    _usage("mem", 11, lambda slot: slot.rss, memory),
+)

@@ -1,0 +1,293 @@
+"""The hands: the one place where a decision of the policy becomes a fork, a signal, an exec."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+
+import setproctitle
+
+from ..ipc.cells import P, S
+from ..ipc.exitcodes import Cause, detail_of
+from ..ipc.segment import Segment, SegmentError
+from ..streams import embedded
+from ..worker import child as worker
+from ..worker.controls import DRAIN, WAKE
+from ..worker.handler import Handler
+from . import exporter, reexec
+from .helpers import Helper, Trial
+from .logs import reopen
+from .settings import Pool
+from .shell import Doorbell
+from .spawn import Child, fork, reap
+from .states import (
+    Action,
+    Drain,
+    Event,
+    Exited,
+    Fork,
+    Freeze,
+    Halted,
+    Kill,
+    KillStranger,
+    Record,
+    Reexec,
+    ReopenLogs,
+    Say,
+    Thaw,
+    Tried,
+    Try,
+    Unforkable,
+    Wake,
+)
+
+log = logging.getLogger("rsq.master")
+
+TRIAL_S = 120.0
+
+
+class Hands:
+    """The children of one pool, and what is done to them."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        segment: Segment,
+        lock_fd: int,
+        handler: Handler | None,
+        listener: socket.socket | None,
+        bell: Doorbell,
+        server: subprocess.Popen[bytes] | None,
+    ) -> None:
+        """Take over what the command line has prepared; see `Master`."""
+        self._pool, self._segment, self._lock_fd, self._handler = pool, segment, lock_fd, handler
+        self._listener, self._bell = listener, bell
+        self._failed: list[Event] = []
+        self._trial: Trial | None = None
+        self.generation = 0
+        self.environment: dict[str, str] = {}  # what a new master needs and children must not see
+        self.workers: dict[int, Child] = {}
+        self.gone: dict[int, int] = {}  # slot -> pid of a process that ended in this pass
+        self.helpers: dict[str, Helper] = {"exporter": Helper("exporter", self._start_exporter)}
+        if pool.spec.source.target.data is not None:
+            self._server = server  # kept: a forgotten Popen reaps behind our back
+            known = Child(server.pid, -1) if server else None
+            self.helpers["embedded server"] = Helper("embedded server", self._start_server, known)
+
+    def adopt(self, legacy: reexec.Legacy) -> None:
+        """Take over the children of the master that this process was before."""
+        self.generation = legacy.generation + 1
+        self.workers = {int(slot): Child(pid, fd) for slot, (pid, fd) in legacy.workers.items()}
+        for worker_ in self.workers.values():
+            worker_.signal(signal.SIGCONT)  # one may have been frozen, and nobody would remember it
+        for name, (pid, fd) in legacy.helpers.items():
+            child = Child(pid, fd)
+            if name == "exporter":
+                child.signal(signal.SIGTERM)  # its code is old too; a new one is forked when it has gone
+                child.close()
+            elif name in self.helpers:
+                self.helpers[name].child = child
+
+    def gather(self) -> list[Event]:
+        """Return what has happened to the children since the last time."""
+        events, self._failed = self._failed, []
+        self.gone.clear()
+        by_pid = {child.pid: slot for slot, child in self.workers.items()}
+        now = time.monotonic()
+        for pid, status in reap():
+            slot = by_pid.get(pid)
+            if os.WIFSTOPPED(status):
+                if slot is not None:
+                    events.append(Halted(slot))
+            elif slot is not None:
+                self.gone[slot] = pid
+                self.workers.pop(slot).close()
+                events.append(Exited(slot, detail_of(status)))
+            elif self._trial is not None and pid == self._trial.process.pid:
+                self._trial.process.returncode = os.waitstatus_to_exitcode(status)
+            else:
+                for helper in self.helpers.values():
+                    if helper.child is not None and helper.child.pid == pid:
+                        helper.gone(status, now)
+                        break
+                else:
+                    log.debug("reaped process %d, which was not ours", pid)
+        if self._trial is not None and (words := self._trial.words()) is not None:
+            self._trial = None
+            events.append(Tried(words))
+        return events
+
+    @property
+    def port(self) -> int:
+        """Return the port on which metrics are served, 0 when they are not."""
+        return 0 if self._listener is None else int(self._listener.getsockname()[1])
+
+    def pid(self, slot: int) -> int | None:
+        """Return the pid of a slot's process, or of the one that has just ended there."""
+        return self.workers[slot].pid if slot in self.workers else self.gone.get(slot)
+
+    def next_deadline(self) -> float:
+        """Return when a helper is to be started again, in monotonic seconds."""
+        return min((helper.due for helper in self.helpers.values() if helper.child is None), default=math.inf)
+
+    def ensure_helpers(self, now: float) -> None:
+        """Start helpers that are due."""
+        for helper in self.helpers.values():
+            helper.ensure(now)
+
+    def end_helpers(self) -> None:
+        """End them, the server last: the exporter may still want to look."""
+        if self._trial is not None:
+            self._trial.process.kill()
+        for helper in self.helpers.values():
+            helper.stop(10.0)
+
+    def perform(self, action: Action) -> None:
+        """Do one thing that the policy has decided."""
+        match action:
+            case Fork(slot, retire, first):
+                self._fork(slot, retire=retire, first=first)
+            case Drain(slot) | Wake(slot) | Freeze(slot) | Thaw(slot) | Kill(slot):
+                if slot in self.workers:  # else: it has ended in this very pass
+                    self._tell(self.workers[slot], action)
+            case KillStranger(slot, pid, place):
+                self._kill_stranger(slot, pid, place)
+            case Record():
+                self._record(action)
+            case Try():
+                self._try()
+            case Reexec():
+                self._reexec()
+            case ReopenLogs():
+                reopen()
+                log.info("log file opened again")
+            case Say(level, words):
+                getattr(log, level)(words)
+
+    def _fork(self, slot: int, *, retire: bool, first: bool) -> None:
+        try:
+            self._segment.open_slot(slot)
+            birth = worker.Birth(
+                self._pool.spec,
+                slot,
+                self._segment,
+                self._handler,
+                self._bell.report_w,
+                first,
+                retire,
+                os.getpid(),
+            )
+            self.workers[slot] = fork(lambda control: worker.run(birth, control), self._own_fds())
+        except (OSError, SegmentError) as error:
+            self._failed.append(Unforkable(slot, str(error)))
+            return
+        self._segment.slot(slot).seat.real[S.SPAWNED] = time.monotonic()
+
+    def _tell(self, child: Child, action: Action) -> None:
+        match action:
+            case Drain():
+                child.say(DRAIN)
+                child.signal(signal.SIGTERM)
+            case Wake():
+                child.say(WAKE)
+            case Freeze():
+                child.signal(signal.SIGSTOP)
+            case Thaw():
+                child.signal(signal.SIGCONT)
+            case Kill(slot, cause, place, explain):
+                if explain:
+                    seat = self._segment.slot(slot).seat.view
+                    seat[S.CONDEMNED], seat[S.DETAIL], seat[S.CAUSE] = place, signal.SIGKILL, cause
+                child.signal(signal.SIGKILL)
+
+    def _record(self, record: Record) -> None:
+        seat, death = self._segment.slot(record.slot).seat.view, record.death
+        if record.explain:
+            seat[S.DETAIL], seat[S.CAUSE] = death.detail, death.cause
+        if record.count:
+            seat[S.RESTARTS + death.cause] += 1
+
+    def _kill_stranger(self, slot: int, pid: int, place: int) -> None:
+        """Kill a process that is not our child: by a descriptor, for its pid may be another's by now."""
+        try:
+            handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        except ProcessLookupError:
+            return
+        if self._segment.slot_holder(slot) == pid:
+            seat = self._segment.slot(slot).seat.view
+            seat[S.CONDEMNED], seat[S.DETAIL], seat[S.CAUSE] = place, signal.SIGKILL, Cause.TIMEOUT
+            if handle is None:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if handle is not None:
+            os.close(handle)
+
+    def _start_exporter(self) -> Child:
+        def run(control: int) -> None:
+            setproctitle.setproctitle(f"rsq: exporter {self._pool.title}")
+            os._exit(exporter.run(self._segment, self._listener, control))
+
+        child = fork(
+            run, (fd for fd in self._own_fds() if self._listener is None or fd != self._listener.fileno())
+        )
+        self._segment.pool.view[P.EXPORTER_PID] = child.pid
+        return child
+
+    def _start_server(self) -> Child:
+        data = self._pool.spec.source.target.data
+        assert data is not None
+        self._server = embedded.start(data, wait_s=0)
+        return Child(self._server.pid, -1)
+
+    def _own_fds(self) -> Iterator[int]:
+        """Yield the descriptors that no child may keep: another child's pipe would hide our death from it."""
+        yield self._lock_fd
+        yield from self._bell.fds
+        if self._listener is not None:
+            yield self._listener.fileno()
+        for child in self.workers.values():
+            yield child.control_fd
+        for helper in self.helpers.values():
+            if helper.child is not None and helper.child.control_fd >= 0:
+                yield helper.child.control_fd
+
+    def _try(self) -> None:
+        arguments, environment = reexec.command("--check")
+        identity = self._segment.identity
+        environment[f"{reexec.VARIABLE}_TRIAL"] = json.dumps(
+            [identity.stream, identity.group, identity.instance]
+        )
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up and stop it
+        process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
+            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        )
+        self._trial = Trial(process, said, time.monotonic() + TRIAL_S)
+
+    def _reexec(self) -> None:
+        log.info("the new code imports: starting again in the same process")
+        identity = self._segment.identity
+        helpers = {
+            n: [h.child.pid, h.child.control_fd] for n, h in self.helpers.items() if h.child is not None
+        }
+        reexec.again(
+            reexec.Legacy(
+                [identity.stream, identity.group, identity.instance],
+                self._lock_fd,
+                [self._bell.report_r, self._bell.report_w],
+                -1 if self._listener is None else self._listener.fileno(),
+                {str(slot): [child.pid, child.control_fd] for slot, child in self.workers.items()},
+                helpers,
+                self.generation,
+                self.environment,
+            ),
+            self._bell.hold_back,
+        )

@@ -1,0 +1,110 @@
+"""The master's other children: the exporter, and the server of an embedded pool. Replaced when they die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+from ..ipc.exitcodes import describe, detail_of
+from .backoff import pause_s
+from .spawn import Child
+
+log = logging.getLogger(__name__)
+_STEADY_S = 10.0  # one that lived this long starts with a clean record
+
+
+@dataclass(slots=True)
+class Helper:
+    """A child that is simply started again, after a pause that grows while it keeps dying.
+
+    Arguments:
+        name: for the log.
+        start: forks it.
+        child: its process, None while there is none.
+    """
+
+    name: str
+    start: Callable[[], Child]
+    child: Child | None = None
+    due: float = 0.0
+    _since: float = 0.0
+    _fruitless: int = 0
+
+    def ensure(self, now: float) -> None:
+        """Start it when it is due."""
+        if self.child is None and now >= self.due:
+            try:
+                self.child = self.start()
+            except (OSError, ValueError) as error:
+                log.error("%s: cannot be started: %s", self.name, error)
+                self.due = now + 5
+            else:
+                self._since = now
+
+    def gone(self, status: int, now: float) -> None:
+        """Note that its process has ended."""
+        assert self.child is not None
+        self.child.close()
+        self.child = None
+        self._fruitless = 0 if now - self._since > _STEADY_S else self._fruitless + 1
+        pause = pause_s(self._fruitless)
+        self.due = now + pause
+        log.error(
+            "%s: its process died: %s; a new one starts in %.1f s",
+            self.name,
+            describe(detail_of(status)),
+            pause,
+        )
+
+    def stop(self, patience_s: float) -> None:
+        """End it, gently first. Blocks, so only for a master that is leaving anyway."""
+        if self.child is None:
+            return
+        self.child.signal(signal.SIGTERM)
+        self.child.close()
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            try:
+                pid, _ = os.waitpid(self.child.pid, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid:
+                break
+            signal.sigtimedwait([signal.SIGCHLD], 0.02) if hasattr(signal, "sigtimedwait") else time.sleep(
+                0.02
+            )
+        else:
+            self.child.signal(signal.SIGKILL)
+            os.waitpid(self.child.pid, 0)
+        self.child = None
+
+
+@dataclass(slots=True)
+class Trial:
+    """A fresh interpreter that imports the new code, so that the master need not dare."""
+
+    process: subprocess.Popen[bytes]
+    said: IO[bytes]
+    deadline: float
+
+    def words(self) -> str | None:
+        """Return why the new code is no good, empty when it is good, None while it is not known."""
+        code = self.process.poll()
+        if code is None:
+            if time.monotonic() < self.deadline:
+                return None
+            self.process.kill()
+            self.process.wait()
+            return "importing it took too long"
+        self.said.seek(0)
+        said = self.said.read().decode("utf-8", "replace").strip().splitlines()
+        self.said.close()
+        if code == 0:
+            return ""
+        return said[-1] if said else f"the interpreter ended with code {code}"

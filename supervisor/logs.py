@@ -1,0 +1,70 @@
+"""Logs: one line per record to standard error or a file, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import time
+
+_FIELDS = ("slot", "entry", "event", "attempt", "reason", "stream", "group")
+
+
+class _Text(logging.Formatter):
+    """`2026-01-31T12:00:00.123Z WARNING [4242] words`, the first line free of line breaks."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+
+class _Json(logging.Formatter):
+    """One object per line: ts, level, logger, pid, msg, and what the record carries beside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = {
+            "ts": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "msg": record.getMessage(),
+        }
+        values.update({name: getattr(record, name) for name in _FIELDS if hasattr(record, name)})
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, ensure_ascii=False, default=str)
+
+
+def configure(level: str, form: str, file: str | None) -> None:
+    """Send all logs of this process and its children to one place.
+
+    Arguments:
+        level: debug, info, warning or error.
+        form: text or json.
+        file: a path, made 0600; None for standard error.
+
+    Raises:
+        ValueError: the file cannot be opened.
+    """
+    handler: logging.Handler = logging.StreamHandler()
+    if file:
+        try:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+            # Every process looks before each record whether the file was moved away: rotation needs no signal.
+            handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise ValueError(f"--log-file {file} cannot be opened: {error.strerror}") from None
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.raiseExceptions = False  # a full disk or a closed standard error must not stop a worker
+
+
+def reopen() -> None:
+    """Open the log file again under its name."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.handlers.WatchedFileHandler):
+            handler.reopenIfNeeded()

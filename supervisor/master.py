@@ -1,0 +1,164 @@
+"""The master: wait, step, perform. It runs no user code, asks no server, and waits for no child."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import subprocess
+import time
+
+import setproctitle
+
+from ..ipc.cells import P, PoolState, S, SeatState
+from ..ipc.segment import Segment
+from ..worker.handler import Handler
+from .hands import Hands
+from .notify import Notifier
+from .policy import begin, next_deadline, step
+from .reexec import Legacy
+from .settings import Pool
+from .shell import Doorbell, look
+from .states import Action, Leave, Phase, Sight, Signalled, Stage, Tell
+
+log = logging.getLogger("rsq.master")
+
+_MEMORY_EVERY_S = 5.0
+_STATES = {
+    Phase.VACANT: SeatState.BACKOFF, Phase.STARTING: SeatState.STARTING, Phase.RUNNING: SeatState.RUNNING,
+    Phase.DRAINING: SeatState.DRAINING, Phase.CLOSED: SeatState.RETIRED,
+}  # fmt: skip
+
+
+class Master:
+    """One pool's master. A process has one; the list of pools it may hold is for later."""
+
+    def __init__(
+        self,
+        pools: list[Pool],
+        segment: Segment,
+        lock_fd: int,
+        handler: Handler | None,
+        listener: socket.socket | None,
+        legacy: Legacy | None,
+        notifier: Notifier,
+        server: subprocess.Popen[bytes] | None,
+    ) -> None:
+        """Take over what the command line has prepared.
+
+        Arguments:
+            pools: exactly one.
+            segment: of the pool, its slots open.
+            lock_fd: the pool's lock, held.
+            handler: imported; None when workers import it themselves.
+            listener: the bound metrics socket.
+            legacy: what the master before us in this process has left.
+            notifier: the service manager.
+            server: the embedded server, when there is one and it is ours.
+        """
+        (self._pool,) = pools
+        self._segment, self._notifier = segment, notifier
+        self._bell = Doorbell((legacy.report[0], legacy.report[1]) if legacy else None)
+        self._hands = Hands(self._pool, segment, lock_fd, handler, listener, self._bell, server)
+        self._hands.environment = notifier.export()
+        if legacy:
+            self._hands.adopt(legacy)
+        beyond = range(self._pool.rules.workers, segment.capacity)
+        dirty = [
+            slot for slot in beyond if segment.used(slot) and look(segment, slot, None, memory=False).held
+        ]
+        self._state = begin(self._pool.rules, list(self._hands.workers), dirty)
+        self._memory_at = 0.0
+        self._code: int | None = None
+
+    def run(self) -> int:
+        """Supervise until the pool has ended; return the exit code."""
+        cells = self._segment.pool
+        setproctitle.setproctitle(f"rsq: master {self._pool.title}")
+        cells.view[P.MASTER_PID] = os.getpid()
+        if not self._hands.generation:  # a reload goes on with the same uptime
+            cells.real[P.STARTED] = time.time()
+        cells.view[P.METRICS_PORT] = self._hands.port
+        cells.view[P.GENERATION] = self._hands.generation
+        source = self._pool.spec.source
+        log.info("pool %s, instance %s, on %s", self._pool.title, source.instance, source.target)
+        self._publish()
+        while self._code is None:
+            self.tick()
+        self._hands.end_helpers()
+        cells.view[P.STATE] = PoolState.GONE
+        log.info("ended")
+        return self._code
+
+    def tick(self) -> None:
+        """Wait, step, perform: one pass."""
+        rules = self._pool.rules
+        now = time.monotonic()
+        due = min(next_deadline(self._state, rules, now), self._hands.next_deadline())
+        events = [Signalled(name) for name in self._bell.wait(due - now)] + self._hands.gather()
+        now = time.monotonic()
+        self._state, actions = step(self._state, events, self._look(now), now, rules, random.random)
+        for action in actions:
+            self._perform(action)
+        if self._state.stage is not Stage.STOPPING:
+            self._hands.ensure_helpers(now)
+        self._publish()
+        self._notifier.watchdog()
+
+    def _look(self, now: float) -> dict[int, Sight]:
+        """Return what the segment shows of every slot that the policy knows."""
+        memory = bool(self._pool.rules.max_growth) and now >= self._memory_at + _MEMORY_EVERY_S
+        if memory:
+            self._memory_at = now
+        sights = {}
+        for slot, seat in self._state.seats.items():
+            if not self._segment.used(slot) and seat.phase in (Phase.VACANT, Phase.CLOSED):
+                continue
+            pid = self._hands.pid(slot)
+            sights[slot] = look(self._segment, slot, pid, memory=memory)
+        return sights
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Tell(what, words):
+                self._tell(what, words)
+            case Leave(code):
+                self._code = code
+            case _:
+                self._hands.perform(action)
+
+    def _tell(self, what: str, words: str) -> None:
+        cells = self._segment.pool.view
+        match what:
+            case "ready":
+                self._notifier.ready(self._state.status)
+            case "reloading":
+                self._notifier.reloading()
+            case "reload failed":
+                cells[P.RELOADS_FAILED] += 1
+            case "stopping":
+                self._notifier.stopping()
+            case "status":
+                self._notifier.status(words)
+        if self._state.stage is Stage.STARTING:
+            self._notifier.extend_timeout(60)
+        elif self._state.stage is Stage.STOPPING:
+            self._notifier.extend_timeout(self._pool.rules.drain_s + 30)
+
+    def _publish(self) -> None:
+        """Write into the segment what readers want to know of the master."""
+        cells, state = self._segment.pool, self._state
+        stage = {Stage.STARTING: PoolState.STARTING, Stage.STOPPING: PoolState.STOPPING}.get(
+            state.stage, PoolState.RELOADING if state.trial or state.rolling else PoolState.RUNNING
+        )
+        cells.view[P.STATE], cells.view[P.WORKERS] = stage, state.wanted
+        for slot, seat in state.seats.items():
+            if not self._segment.used(slot):
+                continue
+            view = self._segment.slot(slot).seat
+            child = self._hands.workers.get(slot)
+            view.view[S.PID] = child.pid if child else 0
+            view.view[S.STATE] = SeatState.HELD if seat.told_held else _STATES[seat.phase]
+            view.real[S.NEXT_SPAWN] = seat.due
+        cells.real[P.HEARTBEAT] = time.monotonic()

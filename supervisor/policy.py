@@ -1,0 +1,502 @@
+"""The policy: what the master does, as a function of what it sees. Pure; read this first.
+
+    step(state, events, sights, now) -> (state, actions)
+
+No fork, no clock, no file, no Redis in here. An event says what happened, a sight what the shared
+memory shows of a slot at this moment, an action what the shell has to do. A slot's life:
+
+    VACANT --fork--> STARTING --booted--> RUNNING --told to drain--> DRAINING --exit--> VACANT
+       ^                 |                   |                           |
+       +-----exit--------+-------exit--------+                           +--> CLOSED (retired, stopping)
+
+What is killed is killed for a reason that is written down first: the successor charges the entry
+that was running only for a crash or a time-out, never for our own haste.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death, describe
+from .backoff import pause_s
+from .states import (
+    Action,
+    Drain,
+    Event,
+    Exited,
+    Fork,
+    Freeze,
+    Halted,
+    Kill,
+    KillStranger,
+    Leave,
+    Phase,
+    Record,
+    Reexec,
+    ReopenLogs,
+    Rules,
+    Say,
+    Seat,
+    Sight,
+    Signalled,
+    Stage,
+    State,
+    Tell,
+    Thaw,
+    Tried,
+    Try,
+    Unforkable,
+    Wake,
+)
+
+TICK_S = 1.0  # the longest the master sleeps
+FREEZE_S = 1.0  # how long a stopped process may take to be seen as stopped
+BOOT_TRIES = 3
+
+
+def begin(rules: Rules, found: Sequence[int] = (), dirty: Sequence[int] = ()) -> State:
+    """Return the first state of a master.
+
+    Arguments:
+        rules: what the operator asked for.
+        found: slots in which workers of this very process, before it re-executed itself, run on.
+        dirty: slots beyond the wanted ones whose memory tells of entries in hand.
+    """
+    seats = {slot: Seat(slot) for slot in range(rules.workers)}
+    for slot in found:
+        seats[slot] = Seat(slot, Phase.STARTING, fresh=False)  # whether it has booted is seen at once
+    for slot in dirty:
+        seats.setdefault(slot, Seat(slot, retire=True))
+    reloaded = bool(found)
+    return State(
+        seats,
+        rules.workers,
+        Stage.RUNNING if reloaded else Stage.STARTING,
+        booted_once=reloaded,
+        rolling=reloaded,
+    )
+
+
+def step(
+    state: State,
+    events: Sequence[Event],
+    sights: Mapping[int, Sight],
+    now: float,
+    rules: Rules,
+    draw: Callable[[], float],
+) -> tuple[State, list[Action]]:
+    """Return the next state and what to do.
+
+    Arguments:
+        state: from the step before, or `begin`.
+        events: what happened since, in order.
+        sights: of every slot in the state, taken after the events.
+        now: monotonic seconds.
+        rules: what the operator asked for.
+        draw: returns a number in [0, 1).
+
+    Raises:
+        ValueError: an event that cannot be, such as the exit of a process in a vacant slot.
+    """
+    turn = _Turn(state, sights, now, rules, draw)
+    for event in events:
+        turn.take(event)
+    turn.note_boots()
+    turn.limit_time()
+    if turn.state.stage is Stage.STOPPING:
+        turn.press_on()
+    else:
+        turn.shrink()
+        turn.roll()
+        turn.recycle()
+        turn.fill()
+        turn.end_when_empty()
+    turn.announce()
+    return replace(turn.state, last=now), turn.actions
+
+
+def next_deadline(state: State, rules: Rules, now: float) -> float:
+    """Return when the next step is due even if nothing happens."""
+    when = now + TICK_S
+    for seat in state.seats.values():
+        if seat.phase is Phase.VACANT and state.stage is not Stage.STOPPING and not seat.told_held:
+            when = min(when, seat.due)
+        if seat.watched_s and rules.timeout_s:
+            when = min(when, now + max(0.01, rules.timeout_s - seat.watched_s))
+        if seat.frozen_at is not None:
+            when = min(when, seat.frozen_at + FREEZE_S)
+    if state.stage is Stage.STOPPING:
+        when = min(when, state.deadline)
+    if rules.until_empty or state.stage is Stage.STARTING:
+        when = min(when, now + 0.05)
+    return max(when, now)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One step in the making."""
+
+    state: State
+    sights: Mapping[int, Sight]
+    now: float
+    rules: Rules
+    draw: Callable[[], float]
+    actions: list[Action] = field(default_factory=list)
+
+    def seat(self, slot: int) -> Seat:
+        return self.state.seats[slot]
+
+    def change(self, slot: int, **values: object) -> None:
+        seats = dict(self.state.seats)
+        seats[slot] = replace(seats[slot], **values)  # type: ignore[arg-type]
+        self.state = replace(self.state, seats=seats)
+
+    def say(self, level: str, words: str) -> None:
+        self.actions.append(Say(level, words))
+
+    # What happened
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Signalled(name):
+                getattr(self, f"on_{name.lower()}", lambda: None)()
+            case Exited(slot, detail):
+                self.on_exit(slot, detail)
+            case Halted(slot):
+                self.on_halt(slot)
+            case Unforkable(slot, words):
+                self.on_unforkable(slot, words)
+            case Tried(words):
+                self.on_tried(words)
+
+    def on_sigterm(self) -> None:
+        if self.state.stage is Stage.STOPPING:
+            self.say("warning", "asked to stop again: not waiting any longer")
+            self.state = replace(self.state, deadline=self.now)
+        else:
+            self.stop(OK, self.rules.drain_s)
+
+    on_sigint = on_sigterm
+
+    def on_sigquit(self) -> None:
+        self.stop(OK, 0.0)
+
+    def on_sighup(self) -> None:
+        # While slots still roll it is welcome: new code whose workers do not boot is mended by newer code.
+        if self.state.stage is not Stage.RUNNING or self.state.trial:
+            words = "a reload was asked for while the pool starts, stops or tries new code: ignored"
+            self.say("warning", words)
+            return
+        self.say("info", "reloading: trying the new code in a fresh interpreter")
+        self.state = replace(self.state, trial=True)
+        self.actions += [Tell("reloading"), Try()]
+
+    def on_tried(self, words: str) -> None:
+        if not self.state.trial:
+            raise ValueError("new code was tried, but nobody had asked for that")
+        self.state = replace(self.state, trial=False)
+        if self.state.stage is Stage.STOPPING:
+            return
+        if words:
+            self.say("error", f"reload refused, the old code goes on: {words}")
+            self.actions += [Tell("reload failed"), Tell("ready")]
+        else:
+            self.actions.append(Reexec())
+
+    def on_sigttin(self) -> None:
+        if self.state.wanted >= self.rules.capacity:
+            self.say("warning", f"no room for more than {self.rules.capacity} workers")
+            return
+        slot = self.state.wanted
+        self.state = replace(self.state, wanted=slot + 1)
+        seat = self.state.seats.get(slot)
+        if seat is None or seat.phase is Phase.CLOSED:
+            seats = {**self.state.seats, slot: Seat(slot)}
+            self.state = replace(self.state, seats=seats)
+        else:
+            self.change(slot, retire=False)
+        self.say("info", f"one worker more: {self.state.wanted}")
+
+    def on_sigttou(self) -> None:
+        if self.state.wanted <= 1:
+            self.say("warning", "the last worker stays")
+            return
+        self.state = replace(self.state, wanted=self.state.wanted - 1)
+        self.say("info", f"one worker fewer: {self.state.wanted}")
+
+    def on_sigusr1(self) -> None:
+        self.actions.append(ReopenLogs())
+
+    def on_unforkable(self, slot: int, words: str) -> None:
+        seat = self.seat(slot)
+        if seat.phase is not Phase.STARTING:
+            raise ValueError(f"slot {slot} could not be given a process, but none was to be: {seat.phase}")
+        pause = max(1.0, pause_s(seat.fruitless + 1))
+        self.change(slot, phase=Phase.VACANT, fruitless=seat.fruitless + 1, due=self.now + pause)
+        self.say("error", f"slot {slot}: no process could be started: {words}")
+
+    def on_exit(self, slot: int, detail: int) -> None:
+        seat = self.seat(slot)
+        if not seat.alive:
+            raise ValueError(f"the process of slot {slot} ended, but it had none: {seat.phase}")
+        sight = self.sights.get(slot, Sight())
+        booted = seat.booted or sight.booted
+        cause = self.cause(seat, sight, detail, booted)
+        fruitful = sight.finished > seat.finished
+        expected = cause in (Cause.CLEAN, Cause.RECYCLE, Cause.RELOAD)
+        # The entry that still counts as running may be the predecessor's: then its reason stays.
+        explain = booted or not sight.running
+        self.actions.append(Record(slot, Death(cause, detail), explain=explain))
+        if not explain:
+            words = f"slot {slot}: a new process ended before it could recover: {describe(detail)}"
+            self.say("warning", words)
+        if not expected:
+            doing = f" while handling entry {sight.entry}" if sight.running and booted else ""
+            self.say("error", f"slot {slot}: its process died: {_words(cause, detail)}{doing}")
+        told = seat.retire or seat.phase is Phase.DRAINING
+        failed = not booted and not (expected and told)
+        fruitless = 0 if fruitful or (expected and not failed) else seat.fruitless + 1
+        closes = self.state.stage is Stage.STOPPING or slot >= self.state.wanted
+        if closes and expected and slot >= self.state.wanted and self.state.stage is not Stage.STOPPING:
+            self.change(0, wakes=self.seat(0).wakes + 1)
+            self.actions.append(Wake(0))
+        self.change(
+            slot,
+            phase=Phase.CLOSED
+            if closes and (expected or self.state.stage is Stage.STOPPING)
+            else Phase.VACANT,
+            retire=closes,
+            due=self.now + pause_s(fruitless),
+            fruitless=fruitless,
+            boot_failures=seat.boot_failures + failed,
+            booted=False,
+            killed=None,
+            fresh=True,
+            frozen_at=None,
+            watched=0,
+            watched_s=0.0,
+            baseline=None,
+        )
+        self.give_up(detail)
+
+    def cause(self, seat: Seat, sight: Sight, detail: int, booted: bool) -> Cause:
+        if seat.killed is not None and detail < EXITED:
+            return seat.killed
+        if sight.running and booted:
+            return Cause.CRASH
+        if detail == EXITED + OK:
+            return seat.leave if seat.phase is Phase.DRAINING else Cause.CLEAN
+        return Cause.CRASH if detail < EXITED else Cause.ERROR
+
+    def give_up(self, detail: int) -> None:
+        """End the pool when it can never work: a wrong configuration, or no slot ever boots."""
+        if self.state.booted_once or self.state.stage is Stage.STOPPING:
+            return
+        if detail == EXITED + CONFIG:
+            self.stop(CONFIG, 0.0)
+        elif all(self.seat(slot).boot_failures >= BOOT_TRIES for slot in range(self.state.wanted)):
+            words = f"no slot could boot, each failed {BOOT_TRIES} times: giving up; see the errors above"
+            self.say("error", words)
+            self.stop(NEVER_BOOTED, 0.0)
+
+    def on_halt(self, slot: int) -> None:
+        seat = self.seat(slot)
+        if seat.frozen_at is None:
+            return
+        sight = self.sights.get(slot, Sight())
+        if sight.running and sight.place == seat.watched:
+            self.kill_for_time(seat, sight)
+        else:  # it finished in the last moment
+            self.change(slot, frozen_at=None, watched=0, watched_s=0.0)
+            self.actions.append(Thaw(slot))
+
+    # What to do
+
+    def note_boots(self) -> None:
+        for slot, seat in self.state.seats.items():
+            sight = self.sights.get(slot, Sight())
+            if seat.alive and not seat.booted and sight.booted:
+                phase = Phase.RUNNING if seat.phase is Phase.STARTING else seat.phase
+                self.change(slot, phase=phase, booted=True, boot_failures=0, baseline=sight.memory)
+                self.state = replace(self.state, booted_once=True)
+                # From here on, a death that nobody sees must not be explained by an older one.
+                self.actions.append(Record(slot, Death(Cause.UNKNOWN), count=False))
+
+    def limit_time(self) -> None:
+        """Hung handlers end. Time that the master itself slept through does not count."""
+        if not self.rules.timeout_s:
+            return
+        gap = self.now - self.state.last if self.state.last else 0.0
+        passed = gap if gap <= 2 * TICK_S else 0.0
+        for slot, seat in self.state.seats.items():
+            sight = self.sights.get(slot)
+            if sight is None or not (seat.alive or sight.holder) or seat.killed is not None:
+                continue
+            if seat.frozen_at is not None:
+                if self.now >= seat.frozen_at + FREEZE_S:
+                    self.on_halt(slot)  # nobody has seen it stop: decide as if it had
+                continue
+            if not sight.running or (seat.alive and not seat.booted):
+                self.change(slot, watched=0, watched_s=0.0)
+            elif sight.place != seat.watched:
+                seen_s = max(1e-6, min(self.now - sight.since, passed))
+                self.change(slot, watched=sight.place, watched_s=seen_s)
+            else:
+                self.change(slot, watched_s=seat.watched_s + passed)
+            seat = self.seat(slot)
+            if seat.watched_s >= self.rules.timeout_s and not seat.alive and sight.holder:
+                self.say("error", f"slot {slot}: entry {sight.entry} hangs in process {sight.holder}: killed")
+                self.change(slot, watched=0, watched_s=0.0)
+                self.actions.append(KillStranger(slot, sight.holder, sight.place))
+            elif seat.watched_s >= self.rules.timeout_s:
+                self.change(slot, frozen_at=self.now)
+                self.actions.append(Freeze(slot))
+
+    def kill_for_time(self, seat: Seat, sight: Sight) -> None:
+        words = f"slot {seat.slot}: entry {sight.entry} ran longer than {self.rules.timeout_s:g} s: killed"
+        self.say("error", words)
+        self.change(seat.slot, killed=Cause.TIMEOUT, frozen_at=None)
+        self.actions.append(Kill(seat.slot, Cause.TIMEOUT, seat.watched))
+
+    def stop(self, code: int, patience_s: float) -> None:
+        if self.state.stage is Stage.STOPPING:
+            code = self.state.code  # the first reason counts
+        else:
+            self.actions.append(Tell("stopping"))
+        self.state = replace(
+            self.state, stage=Stage.STOPPING, code=code, deadline=self.now + patience_s, rolling=False
+        )
+        for slot, seat in self.state.seats.items():
+            if seat.phase is Phase.VACANT:
+                self.change(slot, phase=Phase.CLOSED)
+            elif seat.phase is not Phase.CLOSED:
+                self.change(slot, phase=Phase.DRAINING, leave=Cause.CLEAN)
+                self.actions.append(Drain(slot))
+
+    def press_on(self) -> None:
+        """Stopping: kill what is late, and leave when nobody is left."""
+        late = self.now >= self.state.deadline
+        for slot, seat in self.state.seats.items():
+            if seat.alive and late and seat.killed is None:
+                self.change(slot, killed=Cause.SHUTDOWN)
+                sight = self.sights.get(slot, Sight())
+                if sight.running and seat.booted:
+                    words = f"slot {slot}: entry {sight.entry} is cut off, it is not charged for that"
+                    self.say("warning", words)
+                self.actions.append(Kill(slot, Cause.SHUTDOWN, explain=seat.booted or not sight.running))
+        if not any(seat.alive for seat in self.state.seats.values()):
+            self.actions.append(Leave(self.state.code))
+
+    def shrink(self) -> None:
+        for slot, seat in self.state.seats.items():
+            if slot < self.state.wanted:
+                continue
+            if seat.phase is Phase.RUNNING and not seat.retire:
+                self.change(slot, phase=Phase.DRAINING, leave=Cause.CLEAN, retire=True)
+                self.actions.append(Drain(slot))
+            elif seat.phase is Phase.VACANT and not self.sights.get(slot, Sight()).held:
+                self.change(slot, phase=Phase.CLOSED)
+
+    def busy(self) -> bool:
+        """Tell whether some wanted slot is on its way: then no other one may be taken out."""
+        return any(
+            seat.phase is not Phase.RUNNING
+            for slot, seat in self.state.seats.items()
+            if slot < self.state.wanted
+        )
+
+    def roll(self) -> None:
+        """After a reload: replace one process after the other."""
+        if not self.state.rolling or self.busy():
+            return
+        old = [slot for slot, seat in sorted(self.state.seats.items()) if not seat.fresh]
+        if not old:
+            self.state = replace(self.state, rolling=False)
+            self.say("info", "reloaded: every slot runs the new code")
+            self.actions.append(Tell("ready"))
+            return
+        if self.seat(old[0]).phase is Phase.RUNNING:  # else: closed by TTOU and on its way already
+            self.change(old[0], phase=Phase.DRAINING, leave=Cause.RELOAD)
+            self.actions.append(Drain(old[0]))
+
+    def recycle(self) -> None:
+        """Replace a process that has done its share or grown too much; one at a time."""
+        if self.state.rolling or self.busy():
+            return
+        for slot, seat in sorted(self.state.seats.items()):
+            why = self.worn(seat, self.sights.get(slot, Sight()))
+            if seat.phase is Phase.RUNNING and why:
+                self.say("info", f"slot {slot}: recycled, {why}")
+                self.change(slot, phase=Phase.DRAINING, leave=Cause.RECYCLE)
+                self.actions.append(Drain(slot))
+                return
+
+    def worn(self, seat: Seat, sight: Sight) -> str:
+        """Return why a process is to be replaced, empty when it is not."""
+        done = sight.finished - seat.finished
+        if seat.limit and done >= seat.limit:
+            return f"{done} messages"
+        if self.rules.max_growth and seat.baseline is not None and sight.memory is not None:
+            grown = sight.memory - seat.baseline
+            if grown > self.rules.max_growth:
+                return f"grown by {grown >> 20} MiB"
+        if seat.baseline is None and sight.memory is not None:
+            self.change(seat.slot, baseline=sight.memory)
+        return ""
+
+    def fill(self) -> None:
+        """Give every slot that should have a process one, unless a stranger still sits there."""
+        for slot, seat in sorted(self.state.seats.items()):
+            if seat.phase is not Phase.VACANT or seat.due > self.now:
+                continue
+            sight = self.sights.get(slot, Sight())
+            if sight.holder is not None:
+                if not seat.told_held:
+                    words = f"process {sight.holder}, of a former master, still works in it: waiting"
+                    self.say("warning", f"slot {slot}: {words}")
+                    self.change(slot, told_held=True)
+                continue
+            retire = slot >= self.state.wanted
+            jitter = 0.9 + 0.2 * self.draw()
+            limit = max(1, round(self.rules.max_messages * jitter)) if self.rules.max_messages else 0
+            self.change(
+                slot, wakes=0, phase=Phase.STARTING, finished=sight.finished, limit=limit, told_held=False,
+                retire=retire, leave=Cause.CLEAN,
+            )  # fmt: skip
+            self.actions.append(Fork(slot, retire, first=not self.state.booted_once))
+
+    def end_when_empty(self) -> None:
+        if not self.rules.until_empty or self.state.stage is not Stage.RUNNING or self.busy():
+            return
+        wanted = [seat for slot, seat in self.state.seats.items() if slot < self.state.wanted]
+        others = [seat for seat in self.state.seats.values() if seat.alive and seat not in wanted]
+        sights = [(seat, self.sights.get(seat.slot, Sight())) for seat in wanted]
+        if not others and all(sight.settled and sight.wakes >= seat.wakes for seat, sight in sights):
+            self.say("info", "the stream is read and settled: ending")
+            self.stop(OK, self.rules.drain_s)
+
+    def announce(self) -> None:
+        seats = [seat for slot, seat in self.state.seats.items() if slot < self.state.wanted]
+        running = sum(seat.phase is Phase.RUNNING for seat in seats)
+        if self.state.stage is Stage.STARTING and running == len(seats):
+            self.state = replace(self.state, stage=Stage.RUNNING)
+            self.say("info", f"ready: {running} workers")
+            self.actions.append(Tell("ready"))
+        words = f"{running} of {len(seats)} workers run"
+        if self.state.stage is Stage.STOPPING:
+            words = f"stopping, {sum(seat.alive for seat in self.state.seats.values())} workers left"
+        elif self.state.rolling:
+            words += f", {sum(not seat.fresh for seat in seats)} still with the old code"
+        if words != self.state.status:
+            self.state = replace(self.state, status=words)
+            self.actions.append(Tell("status", words))
+
+
+def _words(cause: Cause, detail: int) -> str:
+    """Return how a process ended, for the log."""
+    if cause is Cause.TIMEOUT:
+        return "killed, its handler ran too long"
+    if cause is Cause.SHUTDOWN:
+        return "killed, the pool had to stop"
+    return describe(detail)

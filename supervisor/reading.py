@@ -1,0 +1,186 @@
+"""Reading: from the bytes of a segment to a view of the pool. Writes nothing, disturbs nobody.
+
+Nothing here trusts what it reads: a writer may have died in the middle of a store, a file may be of
+yesterday. Whatever the bytes are, there is an answer, and no page is touched that was never promised
+(see `Segment.used`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from enum import IntEnum
+
+import psutil
+
+from ..ipc.cells import D, DeskState, P, PoolState, S, SeatState
+from ..ipc.journal import ID_MAX, Outcome
+from ..ipc.ledger import EVENTS_MAX, Histogram, Sums
+from ..ipc.segment import Identity, Segment
+from ..ipc.slot import Slot
+from ..worker.tally import count_outcomes
+from .printable import printable
+from .view import CAUSES, COUNTERS, FRESH_S, Counts, Current, PoolView, SlotView
+
+OTHER = "other"  # the event that stands for all without a row of their own
+_TRIES = 100
+_SAME_PROCESS_S = 60.0
+# What a dead letter's outcome is until the letter is known to be written: it may still be held back.
+_SURE = (Outcome.DONE, Outcome.WAITING, Outcome.LOST)
+_NOT_YET = bytes(code if code in _SURE else Outcome.HELD_BACK for code in range(256))
+
+
+def snapshot(segment: Segment, now: float | None = None, epoch: float | None = None) -> PoolView:
+    """Return what a segment says.
+
+    Arguments:
+        segment: open for reading or writing; never written to.
+        now: CLOCK_MONOTONIC in seconds, None for the present.
+        epoch: seconds since 1970 at the same moment, None for the present.
+    """
+    now = time.monotonic() if now is None else now
+    epoch = time.time() if epoch is None else epoch
+    view, real = segment.pool.view, segment.pool.real
+    workers = min(view[P.WORKERS], segment.capacity)
+    wanted = [n for n in range(segment.capacity) if n < workers or segment.used(n)]
+    started, beat = _number(real[P.STARTED]), _number(real[P.HEARTBEAT])
+    age = now - beat if 0 < beat <= now + 1 else math.inf
+    return PoolView(
+        identity=Identity(
+            *map(label, (segment.identity.stream, segment.identity.group, segment.identity.instance))
+        ),
+        state=_pool_state(view[P.STATE], view[P.MASTER_PID], started, age),
+        workers=workers,
+        master=view[P.MASTER_PID],
+        uptime_s=max(0.0, epoch - started) if started else 0.0,
+        heartbeat_s=max(0.0, age),
+        generation=view[P.GENERATION],
+        reloads_failed=view[P.RELOADS_FAILED],
+        exporter=view[P.EXPORTER_PID] or None,
+        port=view[P.METRICS_PORT] or None,
+        slots=tuple(_slot_view(segment, n, now, epoch) if segment.used(n) else SlotView(n) for n in wanted),
+    )
+
+
+def label(name: str | bytes) -> str:
+    """Return a name as text that can be encoded, printed and used as a label, whatever its bytes are."""
+    if isinstance(name, str):
+        name = name.encode("utf-8", "surrogateescape")
+    return printable(name)
+
+
+def _slot_view(segment: Segment, number: int, now: float, epoch: float) -> SlotView:
+    slot = segment.slot(number)
+    seat, desk = slot.seat, slot.desk.view
+    pid, state = seat.view[S.PID], _name(SeatState, seat.view[S.STATE])
+    if state == "held":  # not the master's child, so its pid is only known from its lock
+        pid = segment.slot_holder(number) or 0
+    sums, uncounted = counted(slot)
+    process = _process(pid, epoch - now + _number(seat.real[S.SPAWNED])) if pid else None
+    cpu_s, rss = _usage(process)
+    due = _number(seat.real[S.NEXT_SPAWN])
+    here = bool(pid) and desk[D.PID] == pid
+    came, went = slot.rates.last_minute(now)
+    return SlotView(
+        slot=number,
+        pid=pid or None,
+        state=state,
+        desk=_name(DeskState, desk[D.STATE]) if here else "none",
+        booted=here and _number(slot.desk.real[D.BOOTED]) > 0,
+        connected=here and bool(desk[D.CONNECTED]),
+        current=_current(slot, now) if here else None,
+        counters={name: sums.counters[counter] for counter, name in enumerate(COUNTERS)},
+        waiting=desk[D.WAITING],
+        held=max(0, desk[D.HELD] - uncounted) if here else 0,
+        came=came,
+        went=went,
+        restarts={name: seat.view[S.RESTARTS + cause] for cause, name in enumerate(CAUSES)},
+        cpu_s=cpu_s,
+        rss=rss,
+        dropped=slot.pipe.dropped,
+        next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
+        wait=_counts(sums.wait),
+        batch=_counts(sums.batch),
+        handlers=_handlers(sums, slot.events.names()),
+    )
+
+
+def counted(slot: Slot) -> tuple[Sums, int]:
+    """Return a slot's sums with the entries that are finished but not counted yet, and how many those are.
+
+    The ledger says up to which entry of the journal it counts; what the journal has finished beyond
+    is added, unless the writer has counted it meanwhile: then both are read again. Entries on their
+    way to the dead letters count once the letter is written, which only the ledger knows.
+    """
+    for _ in range(_TRIES):
+        sums, batch, upto = slot.ledger.read()
+        beyond = slot.journal.finished(batch, upto)
+        if beyond is not None and slot.ledger.read()[1:] == (batch, upto):
+            outcomes, firsts = beyond
+            with contextlib.suppress(ValueError):  # counters that were nonsense before
+                count_outcomes(sums.counters, outcomes.translate(_NOT_YET), firsts)
+            return sums, len(outcomes)
+    return slot.ledger.read()[0], 0  # never seen: exact too, but of a moment ago
+
+
+def _current(slot: Slot, now: float) -> Current | None:
+    place = slot.journal.place()
+    if place is None or not slot.desk.view[D.RUNNING]:
+        return None
+    return Current(label(place[2][:ID_MAX]), max(0.0, now - _number(place[1])), place[0])
+
+
+def _handlers(sums: Sums, names: list[str]) -> dict[str, Counts]:
+    """Return the rows by label. Names that look alike once they are printable share one."""
+    found: dict[str, Counts] = {}
+    for row in range(EVENTS_MAX + 1):
+        counts = _counts(sums.handler(row))
+        if row and not any(counts.buckets):
+            continue
+        name = OTHER if row == EVENTS_MAX else label(names[row - 1]) if 0 < row <= len(names) else ""
+        found[name] = found[name] + counts if name in found else counts
+    return found
+
+
+def _counts(histogram: Histogram) -> Counts:
+    buckets, total = histogram.read()
+    return Counts(histogram.bounds, tuple(buckets), total)
+
+
+def _pool_state(state: int, master: int, started: float, age: float) -> str:
+    if state == PoolState.GONE or not master or _process(master, started) is None:
+        return "gone"
+    return _name(PoolState, state) if age < FRESH_S else "stalled"
+
+
+def _process(pid: int, started: float) -> psutil.Process | None:
+    """Return the process of that pid, unless it is a later one: numbers are used again."""
+    try:
+        process = psutil.Process(pid)
+        later = process.create_time() > started + _SAME_PROCESS_S
+        return None if later or process.status() == psutil.STATUS_ZOMBIE else process
+    except (psutil.Error, OSError, RuntimeError, ValueError, OverflowError):
+        return None  # gone, hidden from us, or a number that is no pid
+
+
+def _usage(process: psutil.Process | None) -> tuple[float | None, int | None]:
+    if process is None:
+        return None, None
+    try:
+        with process.oneshot():
+            times = process.cpu_times()
+            return times.user + times.system, process.memory_info().rss
+    except psutil.Error:
+        return None, None
+
+
+def _name(states: type[IntEnum], number: int) -> str:
+    try:
+        return states(number).name.lower()
+    except ValueError:
+        return "unknown"
+
+
+def _number(value: float) -> float:
+    return value if math.isfinite(value) else 0.0

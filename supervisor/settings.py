@@ -1,0 +1,151 @@
+"""Settings: one small frozen value per pool, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..ipc.journal import JOURNAL_MAX
+from ..ipc.segment import CAPACITY, Identity
+from ..streams import keys, serializers
+from ..streams.connection import target
+from ..worker.spec import Reading, Retries, Source, Spec, Work
+from .states import Rules
+
+DEFAULT_METRICS = "127.0.0.1:9464"
+_START_ID = re.compile(r"\$|\d+(-\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the exporter listens. `asked` tells a wish from the default: a taken port is an error then."""
+
+    address: str | None
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool: what its workers do, how they are kept, where it is seen."""
+
+    spec: Spec
+    rules: Rules
+    metrics: Metrics
+    runtime_dir: str | None
+
+    @property
+    def identity(self) -> Identity:
+        """Whom the pool's segment belongs to."""
+        source = self.spec.source
+        return Identity(source.stream, source.group, source.instance)
+
+    @property
+    def title(self) -> str:
+        """What process titles and the log say of it."""
+        return f"{self.spec.source.stream}/{self.spec.source.group}"
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
+    """Return the pool that options ask for.
+
+    Arguments:
+        values: option name (underscores) -> value, each of the type its option has.
+        metrics_asked: the metrics address was given by somebody.
+
+    Raises:
+        ValueError: one line about the first thing that is wrong.
+    """
+    stream, group, instance = values["stream"], values["group"], values["instance"] or socket.gethostname()
+    for name, value in (("--stream", stream), ("--group", group), ("--instance", instance)):
+        if not value or "\0" in value:
+            raise ValueError(f"{name} must not be empty")
+    if not _START_ID.fullmatch(values["start_id"]):
+        raise ValueError(
+            f"--start-id is 0, $ or an entry id such as 1526919030474-55, not {values['start_id']!r}"
+        )
+    if not values["handler"]:
+        raise ValueError("no handler given: rsq-supervisor [OPTIONS] MODULE:HANDLER")
+    serializers.load(values["serializer"], allow_pickle=values["allow_pickle"])
+    if values["soft_timeout"] and values["timeout"] and values["soft_timeout"] >= values["timeout"]:
+        raise ValueError("--soft-timeout must be shorter than --timeout")
+    if values["backoff_max"] < values["backoff_base"]:
+        raise ValueError("--backoff-max must not be smaller than --backoff-base")
+    source = Source(
+        target(redis_url(values["redis"], values["redis_file"])),
+        stream,
+        group,
+        instance,
+        values["start_id"],
+        values["dlq"] or keys.dead_letter(stream),
+    )
+    if source.dlq == stream:
+        raise ValueError(
+            f"--dlq {source.dlq} is the stream itself: dead letters would be handled again for ever"
+        )
+    spec = Spec(
+        source,
+        Work(values["handler"], values["serializer"], values["allow_pickle"], values["preload"]),
+        Retries(values["max_attempts"], values["backoff_base"], values["backoff_max"]),
+        Reading(
+            values["batch_max"],
+            values["batch_ms"] / 1000,
+            values["block_ms"] / 1000,
+            values["stop_when_empty"],
+        ),
+        values["timeout"],
+        values["soft_timeout"],
+    )
+    workers = values["workers"] or cpus()
+    rules = Rules(
+        workers,
+        values["timeout"],
+        values["drain_timeout"],
+        values["max_messages"],
+        size(values["max_memory_growth"]),
+        values["stop_when_empty"],
+        max(CAPACITY, workers),
+    )
+    address = None if values["metrics"] == "off" else values["metrics"]
+    return Pool(spec, rules, Metrics(address, metrics_asked), values["runtime_dir"])
+
+
+def redis_url(url: str, file: str | None) -> str:
+    """Return the URL, from its file when there is one.
+
+    Raises:
+        ValueError: the file cannot be read or is empty.
+    """
+    if not file:
+        return url
+    try:
+        words = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--redis-file {file} cannot be read: {error}") from None
+    if not words:
+        raise ValueError(f"--redis-file {file} is empty")
+    return words
+
+
+def size(words: str) -> int:
+    """Return bytes for `200M`, `1.5G`, `65536`; zero switches the rule off.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", words.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"--max-memory-growth {words!r} is no size: write for example 200M")
+    return int(float(match[1]) * 1024 ** ("", "K", "M", "G").index(match[2].upper()))
+
+
+BATCH_LIMIT = JOURNAL_MAX

@@ -1,0 +1,93 @@
+"""The shell's senses: what wakes the master, and what it sees in the segment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+
+from ..ipc.cells import NOTHING, D
+from ..ipc.segment import Segment
+from ..worker.tally import finished
+from .spawn import memory_of
+from .states import Sight
+
+# What each signal does is the policy's affair (`on_<name>`); handlers only wake the loop.
+SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGCHLD")
+SIGNAL_NUMBERS = tuple(getattr(signal, name) for name in SIGNALS)
+
+
+class Doorbell:
+    """The one thing the master waits on: signals, and a byte from a child that has booted."""
+
+    def __init__(self, report: tuple[int, int] | None = None) -> None:
+        """Take over the signals.
+
+        Arguments:
+            report: the pipe for children, from before a reload.
+        """
+        self._signals_r, self._signals_w = os.pipe()
+        self.report_r, self.report_w = report or os.pipe()
+        for fd in (self._signals_r, self._signals_w, self.report_r, self.report_w):
+            os.set_blocking(fd, False)
+        for name in SIGNALS:
+            signal.signal(getattr(signal, name), lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._signals_w, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNAL_NUMBERS)
+        self._poll = select.poll()
+        self._poll.register(self._signals_r, select.POLLIN)
+        self._poll.register(self.report_r, select.POLLIN)
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Return the descriptors that are the master's alone."""
+        return self._signals_r, self._signals_w, self.report_r
+
+    def hold_back(self) -> None:
+        """Keep all signals for whoever takes over next, those that came since the last `wait` too."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNAL_NUMBERS)
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(self._signals_r, 4096):
+                os.kill(os.getpid(), number)
+
+    def wait(self, seconds: float) -> list[str]:
+        """Sleep until something happens or the time is up; return the names of signals that came."""
+        self._poll.poll(max(0.0, seconds) * 1000)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.report_r, 4096)
+        try:
+            numbers = os.read(self._signals_r, 4096)
+        except BlockingIOError:
+            return []
+        names = [signal.Signals(number).name for number in numbers]
+        return [name for name in names if name != "SIGCHLD"]
+
+
+def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight:
+    """Return what can be seen of a slot.
+
+    Arguments:
+        segment: of the pool.
+        slot: an open one.
+        pid: of our process in it, None when there is none.
+        memory: also ask for its resident memory.
+    """
+    parts = segment.slot(slot)
+    desk = parts.desk
+    holder = segment.slot_holder(slot)
+    place = parts.journal.place()
+    running = bool(desk.view[D.RUNNING]) and place is not None
+    return Sight(
+        holder=holder if holder is not None and holder != pid else None,
+        booted=pid is not None and desk.view[D.PID] == pid and desk.real[D.BOOTED] > 0,
+        running=running,
+        place=place[0] if place else 0,
+        since=place[1] if place else 0.0,
+        entry=place[2].decode("ascii", "replace") if place else "",
+        finished=finished(parts.ledger),
+        settled=bool(desk.view[D.SETTLED]),
+        held=desk.watermark != NOTHING,
+        wakes=desk.view[D.WAKES],
+        memory=memory_of(pid) if memory and pid is not None else None,
+    )

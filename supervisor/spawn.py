@@ -1,0 +1,127 @@
+"""Fork, signal, reap: the operating system's side of the master, and nothing that decides."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+class ThreadsRunning(Exception):
+    """Forking now would copy locks that no thread in the child will ever release."""
+
+
+@dataclass(slots=True)
+class Child:
+    """The master's picture of a child. What it runs is in `worker.child` and `exporter`.
+
+    Arguments:
+        pid: not reused before we have reaped it, for it stays a zombie until then.
+        control_fd: writing end of its control pipe; its end tells the child that we are gone.
+    """
+
+    pid: int
+    control_fd: int
+
+    def say(self, byte: bytes) -> None:
+        """Write a byte to its control pipe; a full or broken pipe needs no further words."""
+        with contextlib.suppress(OSError):
+            os.write(self.control_fd, byte)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Close our end of its pipe."""
+        with contextlib.suppress(OSError):
+            os.close(self.control_fd)
+
+
+def fork(run: Callable[[int], None], ours: Iterator[int]) -> Child:
+    """Fork a child that calls `run` with the reading end of its control pipe and never returns.
+
+    Arguments:
+        run: must end the process by itself.
+        ours: descriptors of the master that the child must not keep.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid:
+        os.close(reader)
+        return Child(pid, writer)
+    try:
+        signal.set_wakeup_fd(-1)
+        for fd in (writer, *ours):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        run(reader)
+    finally:
+        os._exit(70)
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Yield (pid, wait status) of every child that has ended or stopped since."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
+def refuse_threads() -> None:
+    """Make sure that this process has one thread.
+
+    Raises:
+        ThreadsRunning: it has more; the text names them.
+    """
+    count = psutil.Process().num_threads()
+    if count <= 1:
+        return
+    known = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if not known and sys.platform == "linux":  # started by a C library: the kernel knows a name at least
+        mine = str(os.getpid())
+        known = [
+            task.joinpath("comm").read_text().strip()
+            for task in Path("/proc/self/task").iterdir()
+            if task.name != mine
+        ]
+    names = ", ".join(known) or f"{count - 1} without a name"
+    raise ThreadsRunning(
+        f"importing the handler started threads ({names}): a fork would break them;"
+        " start them in a worker_start hook, or use --no-preload"
+    )
+
+
+def settle_memory() -> None:
+    """Put all that is imported out of the collector's reach, so that children go on sharing it."""
+    gc.collect()
+    gc.freeze()
+
+
+def memory_of(pid: int) -> int | None:
+    """Return the resident bytes of a process, None when it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None

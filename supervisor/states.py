@@ -1,0 +1,276 @@
+"""What the policy thinks in: states, events, actions. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from ..ipc.exitcodes import OK, Cause, Death
+
+
+class Phase(Enum):
+    """Where a slot is in its life."""
+
+    VACANT = auto()
+    STARTING = auto()
+    RUNNING = auto()
+    DRAINING = auto()
+    CLOSED = auto()
+
+
+class Stage(Enum):
+    """Where the pool is in its life."""
+
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator asked for. Times in seconds, sizes in bytes; 0 switches a rule off."""
+
+    workers: int
+    timeout_s: float = 0.0
+    drain_s: float = 30.0
+    max_messages: int = 0
+    max_growth: int = 0
+    until_empty: bool = False
+    capacity: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What can be seen of a slot without asking anybody.
+
+    Arguments:
+        holder: pid of a process that sits there and is not ours: a worker of a former master.
+        booted: its process is ready to read.
+        running: user code may run; then `place` names the start of the entry, `since` its time.
+        entry: id of that entry.
+        finished: how many entries were ever finished in this slot.
+        settled: it has nothing in hand and the stream was empty.
+        held: the slot's memory tells of entries in hand.
+        wakes: how many requests to look after closed slots it has met.
+        memory: resident bytes, None when unknown.
+    """
+
+    holder: int | None = None
+    booted: bool = False
+    running: bool = False
+    place: int = 0
+    since: float = 0.0
+    entry: str = ""
+    finished: int = 0
+    settled: bool = False
+    held: bool = False
+    wakes: int = 0
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the master remembers of a slot."""
+
+    slot: int
+    phase: Phase = Phase.VACANT
+    due: float = 0.0  # VACANT: when to fork
+    fresh: bool = True  # runs the newest code
+    retire: bool = False  # its process only puts things in order
+    leave: Cause = Cause.CLEAN  # DRAINING: what for
+    booted: bool = False  # its process has put in order what its predecessor left
+    killed: Cause | None = None
+    finished: int = 0  # at the time of the fork
+    limit: int = 0  # entries this process may finish
+    baseline: int | None = None  # memory after boot
+    watched: int = 0  # the place that was seen running,
+    watched_s: float = 0.0  # and for how long
+    frozen_at: float | None = None
+    fruitless: int = 0
+    boot_failures: int = 0
+    told_held: bool = False
+    wakes: int = 0  # requests to look after closed slots that this process was sent
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether a process of ours sits here."""
+        return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the master knows."""
+
+    seats: Mapping[int, Seat]
+    wanted: int
+    stage: Stage = Stage.STARTING
+    deadline: float = 0.0  # STOPPING: when patience ends
+    code: int = OK  # STOPPING: the exit code
+    booted_once: bool = False
+    trial: bool = False  # a fresh interpreter tries the new code
+    rolling: bool = False
+    last: float = 0.0  # time of the last step
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A signal reached the master."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A worker's process is gone. `detail` as in exitcodes.Death; `sight` from before its slot is reused."""
+
+    slot: int
+    detail: int
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A worker's process has stopped (SIGSTOP)."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unforkable:
+    """A slot could not be given a process."""
+
+    slot: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The fresh interpreter has tried the new code. `words` is empty when it is good."""
+
+    words: str
+
+
+Event = Signalled | Exited | Halted | Unforkable | Tried
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Put a new process into a slot."""
+
+    slot: int
+    retire: bool = False
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Tell a slot's process to finish what it runs, hand back the rest and end."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Tell a slot's process to look after slots that were closed."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop a slot's process, to look at it while it cannot move."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let it go on."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Write down the reason, then kill; without `explain` the reason there is still needed."""
+
+    slot: int
+    cause: Cause
+    place: int = 0
+    explain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class KillStranger:
+    """The same for a process of a former master, whose own limits nobody watches any more."""
+
+    slot: int
+    pid: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write down how a slot's process ended (not without `explain`); `count` it as a restart."""
+
+    slot: int
+    death: Death
+    count: bool = True
+    explain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Start a fresh interpreter that imports the new code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reexec:
+    """Become a new master in the same process, with new code."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLogs:
+    """Open the log file again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the service manager and the readers of the segment."""
+
+    what: str  # ready, reloading, reload failed, stopping, status
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Log a line."""
+
+    level: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the master."""
+
+    code: int
+
+
+Action = (
+    Fork
+    | Drain
+    | Wake
+    | Freeze
+    | Thaw
+    | Kill
+    | KillStranger
+    | Record
+    | Try
+    | Reexec
+    | ReopenLogs
+    | Tell
+    | Say
+    | Leave
+)

@@ -1,0 +1,160 @@
+"""The web server of the exporter: three pages about one pool, for machines and for people.
+
+It has to answer whatever else connects: each connection has a fixed time for all it does, there are
+only so many, and when one more comes the oldest has to go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from ..ipc.segment import Segment
+from .metrics import PoolCollector, snapshot
+
+log = logging.getLogger("rsq.exporter")
+
+CONNECTIONS_MAX = 32
+CONNECTION_S = 5.0
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a pool's pages on a socket that is already listening. `handle_request` takes one connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    timeout = 0
+
+    def __init__(self, segment: Segment, listener: socket.socket) -> None:
+        """Serve from a segment; the listener is made non-blocking."""
+        super().__init__(listener.getsockname()[:2], _Page, bind_and_activate=False)
+        self.socket.close()
+        listener.setblocking(False)  # a client may be gone again before it is accepted
+        self.socket = listener
+        self.segment = segment
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(PoolCollector(segment))
+        self._open: dict[socket.socket, float] = {}
+
+    def expire(self, now: float) -> float | None:
+        """Cut connections whose time is up. Return when the next one's is, None when there is none."""
+        for connection, deadline in self._connections():
+            if deadline <= now:
+                self._cut(connection)
+        return min((deadline for _, deadline in self._connections()), default=None)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand a connection to a thread of its own."""
+        for oldest, _ in self._connections()[: 1 - CONNECTIONS_MAX]:
+            self._cut(oldest)
+        self._open[request] = time.monotonic() + CONNECTION_S
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that is done."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note that a connection broke: clients do that, it is no event."""
+        log.debug("a request from %s was not answered: %r", client_address, sys.exception())
+
+    def _connections(self) -> list[tuple[socket.socket, float]]:
+        """Return the connections, oldest first: a copy, for threads take theirs away at any time."""
+        return list(self._open.items())
+
+    def _cut(self, connection: socket.socket) -> None:
+        """Wake the thread that serves a connection: it finds the end of it."""
+        self._open.pop(connection, None)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Page(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+    timeout = CONNECTION_S
+
+    def do_GET(self) -> None:
+        """Answer with the page."""
+        page = {
+            "/": self._index,
+            "/metrics": self._metrics,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+        }.get(urlsplit(self.path).path)
+        if page is None:
+            self._reply(HTTPStatus.NOT_FOUND, f"no such page; {_INDEX}")
+        else:
+            page()
+
+    do_HEAD = do_GET  # noqa: N815 - the base class finds methods by this name
+
+    def _index(self) -> None:
+        self._reply(HTTPStatus.OK, _INDEX)
+
+    def _metrics(self) -> None:
+        encode, kind = choose_encoder(", ".join(self.headers.get_all("Accept", ())))
+        self._send(HTTPStatus.OK, encode(self.server.registry), kind)
+
+    def _healthz(self) -> None:
+        view = snapshot(self.server.segment)
+        if view.alive:
+            self._reply(HTTPStatus.OK, "supervision is alive")
+        else:
+            self._reply(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"supervision is stuck: the master's last pass was {view.heartbeat_s:.1f} s ago",
+            )
+
+    def _readyz(self) -> None:
+        view = snapshot(self.server.segment)
+        missing = [slot for slot in view.slots if slot.slot < view.workers and not slot.ready]
+        if missing:
+            words = ", ".join(
+                f"slot {slot.slot} {'booting' if slot.state == 'running' else slot.state}" for slot in missing
+            )
+            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {words}")
+        elif view.state not in ("running", "reloading"):
+            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: the pool is {view.state}")
+        else:
+            self._reply(HTTPStatus.OK, f"ready: {view.workers} of {view.workers} slots")
+
+    def _reply(self, status: HTTPStatus, words: str) -> None:
+        self._send(status, f"{words}\n".encode("utf-8", "backslashreplace"), _TEXT)
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.send_response_only(status)  # without the name and version of the software
+        self.send_header("Date", self.date_time_string())
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request of ours in one line; the base class would send a page."""
+        status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
+        self.close_connection = True
+        self._reply(status, message or explain or status.phrase)
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet: scrapes are no news."""
+
+
+_INDEX = "rsq: /metrics /healthz /readyz"
