@@ -1,0 +1,44 @@
+"""Handlers that benches run in a real pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from ..streams.entry import Message
+from .rig import cpu_s
+
+_count = 0
+_first = 0.0
+
+
+def noop(message: Message) -> None:
+    """Do nothing but be counted: an empty function would not tell whether it was called."""
+    global _count
+    _count += 1
+
+
+def worker_start() -> None:
+    """Start the clock."""
+    global _first
+    _first = time.monotonic()
+
+
+def worker_stop() -> None:
+    """Write down what this worker process has used since its fork."""
+    path = os.environ.get("RSQ_BENCH_REPORT")
+    if path and _count:
+        words = {"messages": _count, "cpu_s": cpu_s(), "wall_s": time.monotonic() - _first}
+        Path(path).write_text(json.dumps(words))
+
+
+def dies(message: Message) -> None:
+    """Kill the process at every hundredth message, once, and note both sides of the gap in a file."""
+    with Path(os.environ["RSQ_BENCH_REPORT"]).open("a") as report:
+        if message.data["n"] % 100 == 50 and message.attempt == 1:
+            report.write(f"crash {time.monotonic()}\n")
+            report.flush()
+            os.kill(os.getpid(), 9)
+        report.write(f"handled {time.monotonic()}\n")

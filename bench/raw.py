@@ -1,0 +1,95 @@
+"""The floor: a hand-written loop on the bare protocol, with no guarantee at all, and the usual one-by-one loop.
+
+python -m rsq.bench.raw ahead URL      orjson, COUNT 500, acknowledgement and next read in one write,
+                                       the next read sent before the batch is handled
+python -m rsq.bench.raw one URL        redis-py, one message read and acknowledged at a time
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import hiredis
+import orjson
+import redis
+
+from .rig import GROUP, STREAM, cpu_s
+
+COUNT = 500
+_called = 0
+
+
+def handle(data: Any) -> None:
+    """The same no-op as the pool's."""
+    global _called
+    _called += 1
+
+
+def ahead(url: str) -> None:
+    """Read, handle, acknowledge, always one read ahead."""
+    connection: Any = redis.Redis.from_url(url, protocol=2).connection_pool.get_connection()
+    connection.connect()
+    pack_command: Any = hiredis.pack_command
+    sock = connection._sock
+    sock.settimeout(None)
+    reader: Any = hiredis.Reader()
+    buffer = memoryview(bytearray(1 << 18))
+    read = pack_command(("XREADGROUP", "GROUP", GROUP, "raw", "COUNT", COUNT, "STREAMS", STREAM, ">"))
+    tail = b"\r\n$4\r\nXACK\r\n$%d\r\n%s\r\n$%d\r\n%s" % (
+        len(STREAM),
+        STREAM.encode(),
+        len(GROUP),
+        GROUP.encode(),
+    )
+    loads = orjson.loads
+
+    def receive() -> Any:
+        while (reply := reader.gets()) is False:
+            reader.feed(buffer, 0, sock.recv_into(buffer))
+        return reply
+
+    sock.sendall(read)
+    ack, owed = b"", 0
+    while True:
+        for _ in range(owed):
+            receive()
+        batch = receive()
+        if not batch:
+            break
+        sock.sendall(ack + read)
+        owed = 1 if ack else 0
+        entries = batch[0][1]
+        for entry in entries:
+            handle(loads(entry[1][1]))
+        ids = [entry[0] for entry in entries]
+        size = len(ids[0])
+        head = b"\r\n$%d\r\n" % size
+        if all(len(entry) == size for entry in ids):
+            ack = b"*%d" % (3 + len(ids)) + tail + head + head.join(ids) + b"\r\n"
+        else:
+            ack = (
+                b"*%d" % (3 + len(ids))
+                + tail
+                + b"".join(b"\r\n$%d\r\n%s" % (len(i), i) for i in ids)
+                + b"\r\n"
+            )
+    sock.sendall(ack)
+    receive()
+
+
+def one(url: str) -> None:
+    """The loop that everybody writes first."""
+    client: Any = redis.Redis.from_url(url, protocol=2)
+    while batch := client.xreadgroup(GROUP, "raw", {STREAM: ">"}, count=1):
+        for entry, fields in batch[0][1]:
+            handle(json.loads(fields[b"data"]))
+            client.xack(STREAM, GROUP, entry)
+
+
+if __name__ == "__main__":
+    began, idle = time.monotonic(), cpu_s()  # the interpreter's start and the imports are not the loop's
+    {"ahead": ahead, "one": one}[sys.argv[1]](sys.argv[2])
+    print(json.dumps({"messages": _called, "cpu_s": cpu_s() - idle, "wall_s": time.monotonic() - began}))

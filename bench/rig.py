@@ -1,0 +1,174 @@
+"""The rig: a private server on one core, the measured process on another, and honest accounting.
+
+Times on shared machines differ by a factor of two between hours; what counts is a ratio between
+two things measured in turn in one run. CPU seconds come from the operating system's accounts: of a
+worker from its fork to its end, boot and drain included; of a loop from its first connection on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ..streams import embedded
+
+STREAM, GROUP = "events", "workers"
+PAYLOAD = {"order": 10_000_000, "customer": "c-1234567", "total": 12.5, "currency": "EUR", "note": "x" * 19}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: messages, CPU seconds of the measured process, wall seconds."""
+
+    messages: int
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def us(self) -> float:
+        """CPU microseconds per message."""
+        return self.cpu_s / self.messages * 1e6
+
+    @property
+    def per_core(self) -> float:
+        """Messages per second that one full core would handle."""
+        return self.messages / self.cpu_s
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process; a forked one begins at zero."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class Void(Exception):
+    """The run did not handle every message exactly once: its figures mean nothing."""
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Return the core of the server and the core of the measured process."""
+    found = sorted(os.sched_getaffinity(0))
+    return {found[0]}, {found[-1]}
+
+
+def pin(core: set[int]) -> None:
+    """Move this process, and what it will start, to a core."""
+    os.sched_setaffinity(0, core)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run a server of our own on a private socket, pinned; yield its URL."""
+    binary = shutil.which("redis-server") or str(embedded.binary())
+    folder = Path(tempfile.mkdtemp(prefix="rsq-bench-"))
+    core, _ = cores()
+    words = (
+        f"--port 0 --unixsocket {folder}/s --save --appendonly no --dir {folder} --loglevel warning".split()
+    )
+    process = subprocess.Popen(
+        [binary, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin(core)
+    )
+    url = f"unix://{folder}/s"
+    try:
+        client: Any = redis.Redis.from_url(url)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def version(url: str) -> str:
+    """Return the server's version."""
+    return str(redis.Redis.from_url(url, decode_responses=True).info("server")["redis_version"])
+
+
+def preload(url: str, messages: int) -> None:
+    """Empty the server, and fill the stream with JSON payloads of 100 bytes."""
+    client: Any = redis.Redis.from_url(url)
+    client.flushall()
+    body = json.dumps(PAYLOAD, separators=(",", ":")).encode()
+    assert len(body) == 100, len(body)
+    for start in range(0, messages, 1000):
+        pipe = client.pipeline(transaction=False)
+        for _ in range(min(1000, messages - start)):
+            pipe.xadd(STREAM, {"data": body})
+        pipe.execute()
+    client.xgroup_create(STREAM, GROUP, "0")
+
+
+def check_all_acknowledged(url: str, messages: int) -> None:
+    """Make sure that the group has read everything and has nothing pending.
+
+    Raises:
+        Void: it has not.
+    """
+    client: Any = redis.Redis.from_url(url, decode_responses=True)
+    (group,) = client.xinfo_groups(STREAM)
+    (last, _), *_ = client.xrevrange(STREAM, count=1)
+    if client.xlen(STREAM) != messages or group["pending"] or group["last-delivered-id"] != last:
+        raise Void(f"{group}, {client.xlen(STREAM)} entries of {messages}")
+
+
+def measured(arguments: Sequence[str], **environment: str) -> Cost:
+    """Run `python arguments` pinned; it must print {"messages":, "cpu_s":, "wall_s":} as its last line."""
+    _, core = cores()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        preexec_fn=lambda: pin(core),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return Cost(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def pool_cost(url: str, messages: int, *options: str) -> Cost:
+    """Run one worker of a real pool, everything on, over the preloaded stream; count the worker's CPU alone."""
+    _, core = cores()
+    with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
+        report = Path(folder, "report")
+        command = [
+            sys.executable, "-m", "rsq.supervisor.cli", "--workers", "1", "--redis", url, "--stop-when-empty",
+            "--runtime-dir", folder, "--metrics", "127.0.0.1:0", "--log-level", "warning", *options,
+            "rsq.bench.handlers:noop",
+        ]  # fmt: skip
+        subprocess.run(
+            command,
+            env={**os.environ, "RSQ_BENCH_REPORT": str(report)},
+            preexec_fn=lambda: pin(core),
+            check=True,
+        )
+        words = json.loads(report.read_text())
+    if words["messages"] != messages:
+        raise Void(f"the handler was called {words['messages']} times for {messages} messages")
+    return Cost(**words)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return `median (lowest - highest)`."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"

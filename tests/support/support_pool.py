@@ -1,0 +1,415 @@
+"""A real pool for tests: the command line program, its handler in a file, and a ledger of what it did.
+
+Handlers write into Redis when they start and when they finish an entry, so a test can say exactly
+how often each entry was run, whatever died in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from support_servers import Server
+
+from rsq.ipc.cells import D
+from rsq.ipc.journal import Batch
+from rsq.ipc.ledger import BATCH_BOUNDS, DEAD, C
+from rsq.ipc.segment import Segment
+from rsq.streams.deadletter import DeadLetters
+from rsq.streams.letter import DeadLetter
+from rsq.streams.producer import Producer
+
+T = TypeVar("T")
+DEADLINE_S = 30.0
+
+# What every handler file begins with. `started` and `finished` are durable before they return.
+PREAMBLE = '''
+import ctypes, os, signal, sys, time
+import redis
+from rsq import Reject, Retry, worker_start, worker_stop
+_ledger = None
+def ledger():
+    global _ledger
+    if _ledger is None or _ledger[0] != os.getpid():
+        _ledger = (os.getpid(), redis.Redis.from_url(os.environ["LEDGER_URL"], protocol=2))
+    return _ledger[1]
+def started(message):
+    ledger().hincrby("ledger:started", message.id, 1)
+def finished(message):
+    ledger().hincrby("ledger:finished", message.id, 1)
+def wait_for(key):
+    """Block until the test has set a key."""
+    while not ledger().exists(key):
+        time.sleep(0.005)
+def segfault():
+    ctypes.string_at(0)
+'''
+
+
+def until(condition: Callable[[], T], what: str = "the condition", deadline_s: float = DEADLINE_S) -> T:
+    """Return the first true value of a condition that some other process brings about."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {deadline_s:g} s")
+        time.sleep(0.005)
+
+
+class Pool:
+    """One `rsq-supervisor` process."""
+
+    def __init__(
+        self,
+        server: Server,
+        folder: Path,
+        handler: str,
+        *options: str,
+        ledger: Server | None = None,
+        **more: str,
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Arguments:
+            server: where the stream is.
+            folder: for the handler's file, logs and the runtime directory.
+            handler: source of a module with a function `handle(message)`.
+            options: of the command line, after the usual ones.
+            ledger: where the ledger is, and the keys handlers wait for; None for the same server.
+            more: environment variables.
+        """
+        self.server, self.folder = server, folder
+        self.redis = server.client()
+        self.books = ledger.client() if ledger else self.redis
+        self.runtime = folder / "run"
+        self.module = folder / "app.py"
+        self.write(handler)
+        self.options = [
+            "--redis", server.url, "--workers", "1", "--metrics", "off", "--instance", "test",
+            "--backoff-base", "0.05", "--runtime-dir", str(self.runtime), *options,
+        ]  # fmt: skip
+        self.environment = {
+            **os.environ,
+            "LEDGER_URL": (ledger or server).url,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **more,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+
+    def write(self, handler: str) -> None:
+        """Write the handler's file anew."""
+        self.module.write_text(PREAMBLE + textwrap.dedent(handler))
+
+    # Running
+
+    def start(self, *options: str, ready: bool = True) -> Pool:
+        """Start it, and wait until every slot has booted unless told otherwise."""
+        self._starts += 1
+        self.log_path = self.folder / f"log-{self._starts}"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, "app:handle"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if ready:
+            self.wait_log("ready: ")
+        return self
+
+    def run(self, *options: str) -> int:
+        """Run it until the stream is read and settled; return its exit code."""
+        return self.start("--stop-when-empty", *options, ready=False).wait()
+
+    @property
+    def pid(self) -> int:
+        """Pid of the master."""
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        """Send the master a signal."""
+        os.kill(self.pid, number)
+
+    def stop(self) -> int:
+        """TERM, and wait."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
+        """Return the exit code once it has ended."""
+        assert self.process is not None
+        try:
+            return self.process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"the pool did not end within {deadline_s:g} s; its log:\n{self.log()}"
+            ) from None
+
+    def discard(self) -> None:
+        """Make sure that nothing of it runs on."""
+        if self.process is None:
+            return
+        family = [self.process.pid]
+        if self.process.poll() is None:
+            family += [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+            self.process.kill()
+            self.process.wait()
+        for worker in self.holders():
+            family.append(worker)
+        for pid in family[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def log(self) -> str:
+        """Return what it has logged since its last start."""
+        return self.log_path.read_text(errors="replace")
+
+    def wait_log(self, words: str, times: int = 1, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until words stand in the log."""
+        try:
+            until(
+                lambda: self.log().count(words) >= times or self._ended(), f"{words!r} in the log", deadline_s
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the log:\n{self.log()}") from None
+        if self.log().count(words) < times:
+            raise AssertionError(f"the pool ended before it logged {words!r}:\n{self.log()}")
+
+    def _ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    # Looking into it
+
+    def segment(self) -> Segment:
+        """Open the pool's shared memory for reading."""
+        (path,) = self.runtime.glob("*.seg")
+        return Segment.attach(path)
+
+    def worker(self, slot: int = 0) -> int:
+        """Return the pid of the process that sits in a slot."""
+        segment = self.segment()
+        try:
+            pid = segment.slot_holder(slot)
+        finally:
+            segment.close()
+        assert pid, f"nobody sits in slot {slot}; the log:\n{self.log()}"
+        return pid
+
+    def holders(self) -> list[int]:
+        """Return the pids of all processes that sit in a slot."""
+        found = []
+        for path in self.runtime.glob("*.seg"):
+            segment = Segment.attach(path)
+            try:
+                pids = [segment.slot_holder(slot) for slot in range(segment.capacity)]
+                found += [pid for pid in pids if pid]
+            finally:
+                segment.close()
+        return found
+
+    def counters(self) -> dict[str, int]:
+        """Return the sums over all slots, by the names in `rsq.ipc.ledger.C`, dead letters also as DEAD."""
+        total: Counter[str] = Counter(dict.fromkeys(C.__members__, 0))
+        segment = self.segment()
+        try:
+            for slot in range(segment.capacity):
+                if segment.used(slot):
+                    sums, _, _ = segment.slot(slot).ledger.read()
+                    for counter in C:
+                        total[counter.name] += sums.counters[counter]
+        finally:
+            segment.close()
+        total["DEAD"] = sum(total[counter.name] for counter in DEAD)
+        return dict(total)
+
+    def is_running_handler(self, slot: int = 0) -> bool:
+        """Tell whether user code runs in a slot."""
+        segment = self.segment()
+        try:
+            return bool(segment.slot(slot).desk.view[D.RUNNING])
+        finally:
+            segment.close()
+
+    def is_booted(self, pid: int, slot: int = 0) -> bool:
+        """Tell whether this process is ready to read in a slot."""
+        segment = self.segment()
+        try:
+            desk = segment.slot(slot).desk
+            return bool(desk.view[D.PID] == pid and desk.real[D.BOOTED])
+        finally:
+            segment.close()
+
+    def batch(self, slot: int = 0) -> Batch:
+        """Return the newest batch in a slot's journal."""
+        segment = self.segment()
+        try:
+            return segment.slot(slot).journal.batches()[-1]
+        finally:
+            segment.close()
+
+    def place(self, slot: int = 0) -> int:
+        """Return the journal's name for the start that was made last; it never repeats."""
+        segment = self.segment()
+        try:
+            place = segment.slot(slot).journal.place()
+            return place[0] if place else 0
+        finally:
+            segment.close()
+
+    def waiting(self, slot: int = 0) -> dict[str, tuple[int, float]]:
+        """Return id -> (next attempt, seconds until it is due) of the entries that wait in a slot."""
+        segment = self.segment()
+        try:
+            rows = segment.slot(slot).waiting.load()
+        finally:
+            segment.close()
+        now = time.monotonic()
+        return {entry.decode(): (attempt, due - now) for entry, (attempt, due) in rows.items()}
+
+    def largest_batch(self) -> float:
+        """Return the bucket (its upper bound) of the largest batch that any slot has read."""
+        segment = self.segment()
+        try:
+            used = [slot for slot in range(segment.capacity) if segment.used(slot)]
+            rows = [segment.slot(slot).ledger.read()[0].batch.read()[0] for slot in used]
+        finally:
+            segment.close()
+        return max(
+            bound
+            for row in rows
+            for bound, count in zip((*BATCH_BOUNDS, math.inf), row, strict=True)
+            if count
+        )
+
+    def kill_worker(self, slot: int = 0) -> int:
+        """Kill -9 the process in a slot; return its pid."""
+        pid = self.worker(slot)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_successor(self, of: int, slot: int = 0) -> int:
+        """Wait until another process is ready to read in a slot; return its pid."""
+
+        def successor() -> int | None:
+            new = [pid for pid in self.holders() if pid != of and self.is_booted(pid, slot)]
+            return new[0] if new else None
+
+        return until(successor, f"a successor of process {of}") or 0
+
+    # The stream and the ledger
+
+    def push(self, items: Iterable[Any], event: str | None = None) -> list[str]:
+        """Add entries with JSON data and return their ids."""
+        with Producer(self.server.url) as producer:
+            return [producer.push(item, event) for item in items]
+
+    def started(self) -> dict[str, int]:
+        """Return how often the handler was started with each entry."""
+        return self._ledger("ledger:started")
+
+    def finished(self) -> dict[str, int]:
+        """Return how often the handler returned, for each entry."""
+        return self._ledger("ledger:finished")
+
+    def _ledger(self, key: str) -> dict[str, int]:
+        rows: Any = self.books.hgetall(key)
+        return {entry.decode(): int(count) for entry, count in rows.items()}
+
+    def wait_started(self, entry: str, times: int = 1) -> None:
+        """Wait until the handler was started with an entry that often."""
+        until(lambda: self.started().get(entry, 0) >= times, f"start {times} of entry {entry}")
+
+    def wait_finished(self, entries: Iterable[str]) -> None:
+        """Wait until the handler has returned for all these entries."""
+        wanted = set(entries)
+        until(lambda: wanted <= self.finished().keys(), f"the end of {len(wanted)} entries")
+
+    def wait_settled(self) -> None:
+        """Wait until nothing is unread and nothing is pending."""
+        until(lambda: self.pending() == 0 and self.unread() == 0, "an empty pending list and nothing unread")
+
+    def pending(self) -> int:
+        """Return the length of the group's pending list."""
+        return int(self._group()["pending"])
+
+    def unread(self) -> int:
+        """Return how many entries the group has not delivered yet."""
+        last: Any = self._group()["last-delivered-id"]
+        return len(self.redis.xrange("events", min=b"(" + last))  # type: ignore[arg-type]
+
+    def _group(self) -> dict[str, Any]:
+        (group,) = self.redis.xinfo_groups("events")
+        found: dict[str, Any] = {k.decode() if isinstance(k, bytes) else k: v for k, v in group.items()}
+        return found
+
+    def delivery_counts(self, consumer: str = "test:0") -> dict[str, int]:
+        """Return entry id -> delivery counter of what a consumer has pending."""
+        rows: Any = self.redis.xpending_range("events", "workers", "-", "+", 10_000, consumer)
+        return {row["message_id"].decode(): row["times_delivered"] for row in rows}
+
+    def dead(self) -> dict[str, DeadLetter]:
+        """Return the dead letters by the id of the original entry."""
+        letters = [
+            letter for letter in DeadLetters(self.redis, "events").iterate() if isinstance(letter, DeadLetter)
+        ]
+        found = {letter.origin_id: letter for letter in letters}
+        assert len(found) == len(letters), "an entry was dead-lettered twice"
+        return found
+
+    # What every scenario ends with
+
+    def assert_exact(
+        self,
+        pushed: Iterable[str],
+        dead: dict[str, int] | None = None,
+        restarted: dict[str, int] | None = None,
+        lost: dict[str, int] | None = None,
+    ) -> None:
+        """Check the ledger, the stream and the metrics against each other, exactly.
+
+        Arguments:
+            pushed: ids of all entries that were ever added.
+            dead: id -> how often its handler was started before it was dead-lettered.
+            restarted: id -> how often it was started with an entry that ended well but failed before.
+            lost: id -> how often it was started with an entry that somebody deleted before it was done.
+        """
+        everything = list(pushed)
+        dead, restarted, lost = dead or {}, restarted or {}, lost or {}
+        wanted = dict.fromkeys(everything, 1) | restarted | dead | lost
+        assert self.started() == {entry: count for entry, count in wanted.items() if count}, self.log()
+        assert self.finished() == {entry: 1 for entry in everything if entry not in {*dead, *lost}}
+        self.assert_books(everything, dead, lost)
+
+    def assert_books(self, pushed: Iterable[str], dead: Iterable[str] = (), lost: Iterable[str] = ()) -> None:
+        """Check the stream, the dead letters and the metrics against each other, without the ledger."""
+        everything, dead, lost = set(pushed), set(dead), set(lost)
+        assert self.dead().keys() == dead
+        assert (self.pending(), self.unread()) == (0, 0)
+        counted = self.counters()
+        assert counted["READ"] == len(everything)
+        assert counted["HANDLED"] == len(everything) - len(dead) - len(lost)
+        assert (counted["DEAD"], counted["LOST"]) == (len(dead), len(lost))
+
+
+def numbers(count: int) -> list[dict[str, int]]:
+    """Return payloads {"n": 0}, {"n": 1}, ..."""
+    return [json.loads(f'{{"n": {n}}}') for n in range(count)]
