@@ -44,7 +44,7 @@ class Pipe:
 
     def put(self, frame: dict[str, Any]) -> bool:
         """Write a frame; return False when there was no room and it was dropped."""
-        body = msgpack.packb(frame, use_bin_type=True, unicode_errors="surrogateescape")
+        body = msgpack.packb(frame, use_bin_type=True, unicode_errors="surrogatepass")
         head = self._cells[_HEAD]
         if _LENGTH + len(body) > _RING - (head - self._cells[_TAIL]):
             self._cells[_DROPPED] += 1
@@ -66,7 +66,7 @@ class Pipe:
                 break
             try:
                 frame = msgpack.unpackb(
-                    self._copy_out(tail + _LENGTH, size), unicode_errors="surrogateescape"
+                    self._copy_out(tail + _LENGTH, size), unicode_errors="surrogatepass"
                 )
             except (ValueError, msgpack.UnpackException):
                 frame = None

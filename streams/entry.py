@@ -94,7 +94,7 @@ class Message:
     def fields(self) -> dict[bytes, bytes]:
         """All fields of the entry as they are in Redis; of fields of one name, the first."""
         flat = self._entry[1]
-        return dict(zip(flat[-2::-2], flat[-1::-2], strict=True))
+        return dict(reversed(dict(zip(flat[-2::-2], flat[-1::-2], strict=True)).items()))
 
     @property
     def timestamp(self) -> float:

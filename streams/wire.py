@@ -8,6 +8,7 @@ Nothing is ever sent twice from here: whoever holds unconfirmed work decides wha
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import ssl
@@ -52,6 +53,8 @@ class Wire:
         self._buffer = memoryview(bytearray(_BUFFER))
         self._poll = select.poll()
         self._fd = self._socket.fileno()
+        seen = os.fstat(self._fd)
+        self._identity = (seen.st_dev, seen.st_ino)
         self._poll.register(self._fd, select.POLLIN)
         for fd in watch:
             self._poll.register(fd, select.POLLIN)
@@ -131,6 +134,19 @@ class Wire:
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+    def check(self) -> None:
+        """Make sure that the socket's descriptor is still the socket's.
+
+        Raises:
+            DescriptorsClosed: it is closed, or its number has been given to another file.
+        """
+        try:
+            seen = os.fstat(self._fd)
+        except OSError:
+            raise DescriptorsClosed from None
+        if (seen.st_dev, seen.st_ino) != self._identity:
+            raise DescriptorsClosed
 
     def _wait(self, deadline: float) -> bool:
         """Wait until the socket is readable; False when a watched descriptor is."""

@@ -26,6 +26,7 @@ from ..worker.handler import Handler, load
 from . import exporter, failing, logs, reexec, runtime, settings
 from .master import Master
 from .notify import Notifier
+from .shell import await_quietly
 from .spawn import ThreadsRunning, refuse_threads, settle_memory
 
 log = logging.getLogger("rsq.master")
@@ -72,7 +73,7 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option is also a key of the TOML file: --batch-max 100 is batch-max = 100.",
 )
 @click.argument("handler", metavar="MODULE:HANDLER", required=False, default="", envvar="RSQ_HANDLER")
@@ -202,6 +203,8 @@ def main() -> None:
 def start(pool: settings.Pool) -> int:
     """Prepare everything that can be wrong, then supervise; return the exit code."""
     legacy = reexec.inherited()
+    if legacy is None:
+        await_quietly()
     notifier = Notifier(legacy.environment if legacy else None)
     directory = runtime.runtime_dir(pool.runtime_dir)
     handler = _preload(pool, must=legacy is None)
@@ -221,7 +224,7 @@ def start(pool: settings.Pool) -> int:
 
 
 def _prefer_given_url(context: click.Context, values: dict[str, Any]) -> None:
-    """Let --redis win over a --redis-file from a weaker source; two from the same one contradict each other."""
+    """Let --redis win over a --redis-file from a weaker source; two from one source contradict each other."""
     order = [
         ParameterSource.COMMANDLINE,
         ParameterSource.ENVIRONMENT,
@@ -319,7 +322,7 @@ def _embedded_server(pool: settings.Pool) -> subprocess.Popen[bytes] | None:
 
 
 def _probe(pool: settings.Pool) -> None:
-    """Ask the server once, so that a wrong password or a key that is no stream ends us before anything is read.
+    """Ask the server once: a wrong password or a key that is no stream ends us before anything is read.
 
     A server that cannot be reached is no such error: the workers wait for it.
     """

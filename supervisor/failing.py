@@ -58,7 +58,10 @@ def run(command: click.Command, args: Sequence[str] | None = None, *, name: str 
     try:
         result = command.main(args, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # click makes a SystemExit of the first.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         # Python flushes once more at exit: that must not fail, and must not reach anybody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -73,6 +73,7 @@ class Hands:
         self._failed: list[Event] = []
         self._trial: Trial | None = None
         self.generation = 0
+        self.private: tuple[int, ...] = ()  # descriptors of the master's that no child may keep
         self.environment: dict[str, str] = {}  # what a new master needs and children must not see
         self.workers: dict[int, Child] = {}
         self.gone: dict[int, int] = {}  # slot -> pid of a process that ended in this pass
@@ -250,8 +251,7 @@ class Hands:
 
     def _own_fds(self) -> Iterator[int]:
         """Yield the descriptors that no child may keep: another child's pipe would hide our death from it."""
-        yield self._lock_fd
-        yield from self._bell.fds
+        yield from (fd for fd in self.private if fd >= 0)
         if self._listener is not None:
             yield self._listener.fileno()
         for child in self.workers.values():

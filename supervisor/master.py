@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import socket
@@ -25,6 +26,7 @@ from .states import Action, Leave, Phase, Sight, Signalled, Stage, Tell
 log = logging.getLogger("rsq.master")
 
 _MEMORY_EVERY_S = 5.0
+_ASK_EVERY_S = 10.0
 _STATES = {
     Phase.VACANT: SeatState.BACKOFF, Phase.STARTING: SeatState.STARTING, Phase.RUNNING: SeatState.RUNNING,
     Phase.DRAINING: SeatState.DRAINING, Phase.CLOSED: SeatState.RETIRED,
@@ -62,6 +64,7 @@ class Master:
         self._bell = Doorbell((legacy.report[0], legacy.report[1]) if legacy else None)
         self._hands = Hands(self._pool, segment, lock_fd, handler, listener, self._bell, server)
         self._hands.environment = notifier.export()
+        self._hands.private = (lock_fd, *self._bell.fds, notifier.fileno)
         if legacy:
             self._hands.adopt(legacy)
         beyond = range(self._pool.rules.workers, segment.capacity)
@@ -69,7 +72,7 @@ class Master:
             slot for slot in beyond if segment.used(slot) and look(segment, slot, None, memory=False).held
         ]
         self._state = begin(self._pool.rules, list(self._hands.workers), dirty)
-        self._memory_at = 0.0
+        self._memory_at = self._asked_at = 0.0
         self._code: int | None = None
 
     def run(self) -> int:
@@ -96,6 +99,7 @@ class Master:
         rules = self._pool.rules
         now = time.monotonic()
         due = min(next_deadline(self._state, rules, now), self._hands.next_deadline())
+        due = min(due, now + (self._notifier.watchdog_interval_s or math.inf))
         events = [Signalled(name) for name in self._bell.wait(due - now)] + self._hands.gather()
         now = time.monotonic()
         self._state, actions = step(self._state, events, self._look(now), now, rules, random.random)
@@ -104,7 +108,7 @@ class Master:
         if self._state.stage is not Stage.STOPPING:
             self._hands.ensure_helpers(now)
         self._publish()
-        self._notifier.watchdog()
+        self._keep_patience(now)
 
     def _look(self, now: float) -> dict[int, Sight]:
         """Return what the segment shows of every slot that the policy knows."""
@@ -141,10 +145,13 @@ class Master:
                 self._notifier.stopping()
             case "status":
                 self._notifier.status(words)
-        if self._state.stage is Stage.STARTING:
-            self._notifier.extend_timeout(60)
-        elif self._state.stage is Stage.STOPPING:
-            self._notifier.extend_timeout(self._pool.rules.drain_s + 30)
+
+    def _keep_patience(self, now: float) -> None:
+        """Show that supervision is alive, and that a long start or drain is no hang."""
+        self._notifier.watchdog()
+        if self._state.stage is not Stage.RUNNING and now >= self._asked_at + _ASK_EVERY_S:
+            self._asked_at = now
+            self._notifier.extend_timeout(3 * _ASK_EVERY_S)
 
     def _publish(self) -> None:
         """Write into the segment what readers want to know of the master."""

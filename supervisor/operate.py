@@ -21,9 +21,10 @@ from ..streams import serializers
 from ..streams.connection import RedisError, Target, client, target
 from ..streams.deadletter import DeadLetters, Outcome
 from ..streams.producer import Producer, PushError
-from . import showing
+from . import showing, status
 from .failing import Failure, failure, run
 from .printable import one_line
+from .runtime import runtime_dirs
 
 READ_SIZE = 256 * 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,6 +42,29 @@ def main() -> int:
 
 
 # Commands of other modules (status, top, ...) begin here: parameters, one call, exit code.
+
+
+@cli.command("status")
+@click.option("--watch", is_flag=True, help="Keep it live, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of pools; with --watch one list per line.")
+@click.option("--runtime-dir", envvar="RSQ_RUNTIME_DIR", metavar="DIR", help="Look only there.")
+@click.option("--stream", help="Only pools of this stream.")
+@click.option("--group", help="Only pools of this group.")
+@click.option("--instance", help="Only pools of this instance.")
+def status_command(
+    watch: bool,
+    as_json: bool,
+    runtime_dir: str | None,
+    stream: str | None,
+    group: str | None,
+    instance: str | None,
+) -> int:
+    """Show the pools of this host, whether they live or not.
+
+    Exit code 1 when there is no such pool.
+    """
+    directories = [Path(runtime_dir)] if runtime_dir else runtime_dirs()
+    return status.run(directories, status.Filters(stream, group, instance), watch, as_json)
 
 
 def _server_options(command: Command) -> Command:

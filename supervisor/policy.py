@@ -15,6 +15,7 @@ that was running only for a crash or a time-out, never for our own haste.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -51,6 +52,7 @@ from .states import (
 )
 
 TICK_S = 1.0  # the longest the master sleeps
+LOOK_S = 0.001  # as soon as can be, but not now
 FREEZE_S = 1.0  # how long a stopped process may take to be seen as stopped
 BOOT_TRIES = 3
 
@@ -175,6 +177,7 @@ class _Turn:
             self.say("warning", "asked to stop again: not waiting any longer")
             self.state = replace(self.state, deadline=self.now)
         else:
+            self.say("info", f"stopping: what runs has {self.rules.drain_s:g} s to finish")
             self.stop(OK, self.rules.drain_s)
 
     on_sigint = on_sigterm
@@ -212,7 +215,8 @@ class _Turn:
         self.state = replace(self.state, wanted=slot + 1)
         seat = self.state.seats.get(slot)
         if seat is None or seat.phase is Phase.CLOSED:
-            seats = {**self.state.seats, slot: Seat(slot)}
+            # Not before the next pass: nobody has looked yet whether a stranger sits there.
+            seats = {**self.state.seats, slot: Seat(slot, due=self.now + LOOK_S)}
             self.state = replace(self.state, seats=seats)
         else:
             self.change(slot, retire=False)
@@ -251,22 +255,20 @@ class _Turn:
         if not explain:
             words = f"slot {slot}: a new process ended before it could recover: {describe(detail)}"
             self.say("warning", words)
-        if not expected:
-            doing = f" while handling entry {sight.entry}" if sight.running and booted else ""
-            self.say("error", f"slot {slot}: its process died: {_words(cause, detail)}{doing}")
         told = seat.retire or seat.phase is Phase.DRAINING
         failed = not booted and not (expected and told)
+        if failed or not expected:
+            doing = f" while handling entry {sight.entry}" if sight.running and booted else ""
+            self.say("error", f"slot {slot}: its process died: {_words(cause, detail)}{doing}")
         fruitless = 0 if fruitful or (expected and not failed) else seat.fruitless + 1
-        closes = self.state.stage is Stage.STOPPING or slot >= self.state.wanted
-        if closes and expected and slot >= self.state.wanted and self.state.stage is not Stage.STOPPING:
+        stopping, beyond = self.state.stage is Stage.STOPPING, slot >= self.state.wanted
+        if beyond and expected and not stopping:
             self.change(0, wakes=self.seat(0).wakes + 1)
             self.actions.append(Wake(0))
         self.change(
             slot,
-            phase=Phase.CLOSED
-            if closes and (expected or self.state.stage is Stage.STOPPING)
-            else Phase.VACANT,
-            retire=closes,
+            phase=Phase.CLOSED if stopping or (beyond and expected) else Phase.VACANT,
+            retire=stopping or beyond,
             due=self.now + pause_s(fruitless),
             fruitless=fruitless,
             boot_failures=seat.boot_failures + failed,
@@ -283,6 +285,8 @@ class _Turn:
     def cause(self, seat: Seat, sight: Sight, detail: int, booted: bool) -> Cause:
         if seat.killed is not None and detail < EXITED:
             return seat.killed
+        if seat.phase is Phase.DRAINING and detail == signal.SIGTERM:
+            return Cause.SHUTDOWN  # our own signal: user code has put its default action back
         if sight.running and booted:
             return Cause.CRASH
         if detail == EXITED + OK:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+from types import FrameType
 
 from ..ipc.cells import NOTHING, D
 from ..ipc.segment import Segment
@@ -16,6 +17,25 @@ from .states import Sight
 # What each signal does is the policy's affair (`on_<name>`); handlers only wake the loop.
 SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGCHLD")
 SIGNAL_NUMBERS = tuple(getattr(signal, name) for name in SIGNALS)
+
+
+class ToldToEnd(SystemExit):
+    """The process was asked to end before there was a pool to drain."""
+
+
+def await_quietly() -> None:
+    """Before there is a pool, end on request and take no other signal for an order to die.
+
+    Process 1 of a container is not ended by a signal that it does not handle.
+    """
+    for name in SIGNALS:
+        ends = name in ("SIGTERM", "SIGINT", "SIGQUIT")
+        action = _leave if ends else signal.SIG_DFL if name == "SIGCHLD" else signal.SIG_IGN
+        signal.signal(getattr(signal, name), action)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise ToldToEnd(0)
 
 
 class Doorbell:

@@ -19,7 +19,7 @@ from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
 from ..streams.entry import format_id, parse_id
 from ..streams.group import Group, counters, next_id
-from .recovery import Plan, culprit, from_table, plan, reach
+from .recovery import Plan, culprit, current, from_table, plan, reach
 from .runner import Runner
 from .session import Session
 from .shelf import Letter, Shelf
@@ -197,7 +197,7 @@ class Backlog:
         waiting = self._slot.waiting.load()
         now = time.monotonic()
         for entry, attempt in attempts.items():
-            value, due = waiting.get(entry, (attempt, 0.0))
+            value, due = current(waiting, entry, attempt) or (attempt, 0.0)
             _, outcome = from_table(value)
             if outcome is not None:
                 self._shelf.restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -141,8 +142,9 @@ def run(birth: Birth, control_fd: int) -> None:
     except BaseException:
         log.exception("slot %d: worker process ends", birth.slot)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # user code may have closed it
+                stream.flush()
         os._exit(code)
 
 

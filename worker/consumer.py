@@ -90,6 +90,7 @@ class Consumer:
         self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._runner)
         self._read: Ask | None = None  # the read whose reply is still to come
         self._asked = 0
+        self._received = 0  # bytes of this connection up to the last read's reply
         self._audits: list[float] = []
         self._adopted = -1 if number == 0 else 0  # the first slot looks after closed ones
 
@@ -187,8 +188,6 @@ class Consumer:
         read, asked = self._read, self._asked
         assert read is not None
         self._desk[D.STATE] = DeskState.IDLE
-        wire = self._session.wire
-        before = wire.received if wire else 0
         if not self._session.wait(read, interruptible=True):
             return
         self._read = None
@@ -198,7 +197,10 @@ class Consumer:
             self._desk[D.SETTLED] = 0 if busy else 1
             return
         self._desk[D.SETTLED] = 0
-        self._pace.received(len(found), (wire.received if wire else 0) - before)
+        # Since the reply before this one: a reply to a read sent ahead comes in while others are waited for.
+        received = self._session.wire.received if self._session.wire else 0
+        self._pace.received(len(found), received - self._received)
+        self._received = received
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
         if self._pace.ahead(len(found), asked) and self._shelf.has_room:
             self._send_read(None)
@@ -288,7 +290,7 @@ class Consumer:
 
     def _reconnect(self) -> None:
         """Go on with a new connection: nothing finished is forgotten, nothing delivered overlooked."""
-        self._read = None
+        self._read, self._received = None, 0
         if not self._session.connect():
             return
         now = time.monotonic()

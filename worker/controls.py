@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -38,14 +40,23 @@ class Controls:
         self.wakeup_fd, write = os.pipe()
         os.set_blocking(self.wakeup_fd, False)
         os.set_blocking(write, False)
+        self._poll = select.poll()
+        for fd in self.watch:
+            self._poll.register(fd, select.POLLIN)
         self._take_signals()
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=self._forked)
+        self._masks = threading.local()
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._forked)
 
     @property
     def watch(self) -> tuple[int, ...]:
         """Return the descriptors to watch while waiting."""
         return self.wakeup_fd, self.control_fd
+
+    def glance(self) -> None:
+        """Look if something came: for a loop so busy that it never waits, and may be deaf to signals."""
+        if self._poll.poll(0):
+            self.look()
 
     def look(self) -> None:
         """Take note of what came over the descriptors."""
@@ -93,5 +104,17 @@ class Controls:
     def _term(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping.append("SIGTERM")
 
+    def _hold(self) -> None:
+        """Let a SIGTERM wait while a handler forks: the child must not take it for an order to drain."""
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
+
     def _forked(self) -> None:
+        """Be nobody in a child that a handler forks: SIGTERM ends it, and its signals are not ours."""
         self.stopping.append(INTRUDER)
+        signal.set_wakeup_fd(-1)
+        if signal.getsignal(signal.SIGTERM) == self._term:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._release()

@@ -85,17 +85,26 @@ def plan(
         if outcome is not None and outcome is not Outcome.WAITING:
             made.bury.append((entry, attempt, outcome))
             continue
-        if entry in waiting:
-            attempt, due = waiting[entry]
-            made.wait[entry] = (attempt, due)
-        elif outcome is Outcome.WAITING:
-            attempt += 1  # its row is gone because it was being run again: that start is not on record
-            made.run.append((entry, attempt))
-        else:
+        attempt += outcome is Outcome.WAITING
+        if (row := current(waiting, entry, attempt)) is not None:
+            made.wait[entry] = row
+            attempt = row[0]
+        else:  # it may have waited: then it was being run again, and that start is not on record
             made.run.append((entry, attempt))
         if counter != number(attempt):
             made.counters[entry] = number(attempt)
     return made
+
+
+def current(
+    waiting: Mapping[bytes, tuple[int, float]], entry: bytes, attempt: int
+) -> tuple[int, float] | None:
+    """Return an entry's row of the waiting table, None without one or when it is older than the attempt.
+
+    An entry that was handed back can come again after others have tried it: attempts never go back.
+    """
+    row = waiting.get(entry)
+    return None if row is None or number(row[0]) < attempt else row
 
 
 _BURY_SHIFT = 32

@@ -84,6 +84,8 @@ class Runner:
         at = 0
         while at < len(entries) and not self._controls.stopping:
             start, at = at, self._chunk(entries, attempts, at)
+            self._session.check()
+            self._controls.glance()
             self._settle(number, entries, attempts, start, at)
             if at < len(entries):
                 self._session.send()  # the rest may take long: what is done is acknowledged now
@@ -159,6 +161,7 @@ class Runner:
             self._letters[at] = Letter(entry[0], attempt, verdict.outcome, verdict.reason, words, trace)
         self._journal.outcomes[at] = verdict.outcome
         self.report(entry[0], attempt, verdict, words, trace, field(entry[1], b"event"))
+        self._session.check()  # with our descriptors gone, those of the next handler may be gone too
 
     def report(
         self, entry: bytes, attempt: int, verdict: Verdict, error: str, trace: str, event: bytes | None = None

@@ -8,6 +8,7 @@ repeated; whoever asked finds out that the line was lost.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import select
 import time
@@ -88,6 +89,7 @@ class Session:
         self.wire: Wire | None = None
         self._expected: deque[Debt | Ask] = deque()
         self._unsent: deque[Debt] = deque()
+        os.register_at_fork(after_in_child=self._disown)
 
     def connect(self, give_up: float | None = None, *, first: bool = False) -> bool:
         """Connect, again and again with backoff and jitter.
@@ -214,6 +216,24 @@ class Session:
         """Wait until nothing is owed."""
         if self._unsent or any(isinstance(item, Debt) for item in self._expected):
             self.call(_PING)
+
+    def check(self) -> None:
+        """Make sure, after user code has run, that the line is still ours.
+
+        Raises:
+            DescriptorsClosed: user code has closed it; its number may belong to a file of theirs by now.
+        """
+        if self.wire is not None:
+            self.wire.check()
+
+    def _disown(self) -> None:
+        """Let go of the line in a child that a handler forks.
+
+        Were it kept open there, the server would not see our death: a read of ours that waits could be
+        given entries that nobody takes.
+        """
+        if self.wire is not None:
+            self.wire.close()
 
     def _sleep(self, seconds: float) -> None:
         """Wait, but no longer than until the worker has to stop."""

@@ -319,8 +319,17 @@ class Pool:
 
     def push(self, items: Iterable[Any], event: str | None = None) -> list[str]:
         """Add entries with JSON data and return their ids."""
+        newest: Any = self.redis.xrevrange("events", count=1)
         with Producer(self.server.url) as producer:
-            return [producer.push(item, event) for item in items]
+            count = producer.push_many(items, event)
+        added: Any = self.redis.xrange("events", min=b"(" + newest[0][0] if newest else "-")
+        assert len(added) == count, "somebody else has added entries"
+        return [entry.decode() for entry, _ in added]
+
+    def add(self, fields: dict[bytes, bytes]) -> str:
+        """Add one entry with these fields, as somebody else would, and return its id."""
+        entry: Any = self.redis.xadd("events", fields)  # type: ignore[arg-type]
+        return str(entry.decode())
 
     def started(self) -> dict[str, int]:
         """Return how often the handler was started with each entry."""

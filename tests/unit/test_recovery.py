@@ -1,0 +1,238 @@
+"""Recovery: whatever a predecessor left, each pending entry has one fate, and none is run too often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsq.ipc.cells import EVERYTHING, NOTHING
+from rsq.ipc.journal import Batch, Kind, Outcome
+from rsq.streams.entry import parse_id
+from rsq.worker.recovery import Plan, culprit, current, from_table, number, plan, reach, to_bury
+
+DEAD = [outcome for outcome in Outcome if outcome.name.startswith("DEAD")]
+A, B, C = b"1-0", b"2-0", b"3-0"
+
+
+def _batch(
+    ids: list[bytes],
+    started: int = 0,
+    outcomes: list[Outcome] | None = None,
+    attempts: list[int] | None = None,
+    *,
+    batch: int = 1,
+    kind: Kind = Kind.RUN,
+) -> Batch:
+    marks = [1.0] * started + [0.0] * (len(ids) + 1 - started)
+    outcomes = (outcomes or []) + [Outcome.DONE] * (len(ids) - len(outcomes or []))
+    return Batch(batch, kind, tuple(ids), tuple(attempts or [1] * len(ids)), tuple(outcomes), tuple(marks))
+
+
+# The cases, one by one
+
+
+def test_nothing_to_recover() -> None:
+    assert plan([], {}, {}) == Plan()
+
+
+def test_finished_entries_are_acknowledged_and_the_others_run_uncharged() -> None:
+    """The last mark is the start of B: A is finished."""
+    made = plan([_batch([A, B, C], started=2)], {A: 1, B: 1, C: 1}, {})
+    assert made == Plan(ack=[A], run=[(B, 1), (C, 1)])
+
+
+def test_what_redis_no_longer_has_pending_needs_nothing() -> None:
+    assert plan([_batch([A, B], started=3)], {}, {}) == Plan()
+
+
+def test_dead_entries_get_their_letter() -> None:
+    batch = _batch([A, B], started=3, outcomes=[Outcome.DEAD_CRASH, Outcome.LOST], attempts=[3, 1])
+    assert plan([batch], {A: 3, B: 1}, {}) == Plan(ack=[B], bury=[(A, 3, Outcome.DEAD_CRASH)])
+
+
+def test_failed_entries_wait_with_the_number_of_their_next_attempt() -> None:
+    """Redis was not told yet: its counter is put right."""
+    batch = _batch([A], started=2, outcomes=[Outcome.WAITING])
+    assert plan([batch], {A: 1}, {A: (2, 50.0)}) == Plan(wait={A: (2, 50.0)}, counters={A: 2})
+
+
+def test_a_failed_entry_without_a_row_goes_on_at_once() -> None:
+    batch = _batch([A], started=2, outcomes=[Outcome.WAITING])
+    assert plan([batch], {A: 2}, {}) == Plan(run=[(A, 2)])
+
+
+def test_what_could_not_be_dead_lettered_is_not_finished() -> None:
+    batch = _batch([A], started=2, outcomes=[Outcome.HELD_BACK], attempts=[3])
+    row = (to_bury(3, Outcome.DEAD_CRASH), 9.0)
+    assert plan([batch], {A: 3}, {A: row}) == Plan(wait={A: row})
+    assert plan([batch], {A: 3}, {}) == Plan(run=[(A, 3)])
+
+
+def test_the_newer_batch_has_the_last_word() -> None:
+    older = _batch([A], started=2, outcomes=[Outcome.WAITING], batch=1)
+    newer = _batch([A], started=2, attempts=[2], batch=2)
+    assert plan([older, newer], {A: 2}, {}) == Plan(ack=[A])
+
+
+def test_a_claim_that_was_on_its_way_is_known_to_the_journal() -> None:
+    """Half of the page was claimed when the process died: all of it goes on with the same attempt."""
+    batch = _batch([A, B], attempts=[2, 2], kind=Kind.CLAIM)
+    assert plan([batch], {A: 2, B: 1}, {}) == Plan(run=[(A, 2), (B, 2)], counters={B: 2})
+
+
+def test_a_row_older_than_the_attempt_is_not_believed() -> None:
+    batch = _batch([A], attempts=[4], kind=Kind.CLAIM)
+    assert plan([batch], {A: 4}, {A: (2, 99.0)}) == Plan(run=[(A, 4)])
+    assert current({A: (2, 99.0)}, A, 2) == (2, 99.0)
+    assert current({A: (2, 99.0)}, A, 3) is None
+    assert current({}, A, 1) is None
+
+
+def test_the_culprit_is_the_entry_with_the_last_mark_while_user_code_ran() -> None:
+    assert culprit([_batch([A, B], started=1)], running=True) == 0
+    assert culprit([_batch([A, B], started=2)], running=True) == 1
+    assert culprit([_batch([A, B], started=2)], running=False) is None
+    assert culprit([_batch([A, B], started=0)], running=True) is None
+    assert culprit([_batch([A, B], started=3)], running=True) is None, "both are finished"
+    assert culprit([_batch([A], started=1, kind=Kind.CLAIM)], running=True) is None
+    assert culprit([], running=True) is None
+
+
+def test_the_list_is_read_to_the_watermark_or_to_the_end_of_a_page_that_was_on_its_way() -> None:
+    page = _batch([A, C], kind=Kind.CLAIM)
+    assert reach([], (2, 0)) == (2, 0)
+    assert reach([page], NOTHING) == (3, 0)
+    assert reach([page], EVERYTHING) == EVERYTHING
+    assert reach([_batch([A, C])], NOTHING) == NOTHING, "entries that were read lie below it anyway"
+
+
+@given(st.integers(1, 2**31), st.sampled_from(DEAD))
+def test_the_table_holds_an_attempt_and_perhaps_an_outcome(attempt: int, outcome: Outcome) -> None:
+    assert from_table(attempt) == (attempt, None)
+    assert from_table(to_bury(attempt, outcome)) == (attempt, outcome)
+    assert number(to_bury(attempt, outcome)) == attempt
+
+
+# Any state
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a predecessor left."""
+
+    batches: list[Batch]
+    pending: dict[bytes, int]
+    waiting: dict[bytes, tuple[int, float]]
+
+    def word(self, entry: bytes) -> tuple[Outcome | None, int] | None:
+        """The journal's last word on an entry: how it ended, and in which attempt."""
+        for batch in reversed(self.batches):
+            if entry in batch.ids:
+                at = batch.ids.index(entry)
+                ended = batch.kind is Kind.RUN and batch.marks[at + 1] > 0
+                outcome = batch.outcomes[at] if ended else None
+                return (None if outcome is Outcome.HELD_BACK else outcome), batch.attempts[at]
+        return None
+
+    def least(self, entry: bytes) -> int:
+        """The attempt below which an entry must never be started again."""
+        word = self.word(entry)
+        if word is None:
+            return self.pending[entry]
+        outcome, attempt = word
+        return attempt + (outcome is Outcome.WAITING)
+
+
+IDS = [b"%d-%d" % (ms, seq) for ms in range(1, 6) for seq in range(2)]
+ATTEMPTS = st.integers(1, 5)
+
+
+@st.composite
+def _batches(draw: st.DrawFn) -> list[Batch]:
+    made = []
+    for batch in range(1, draw(st.integers(0, 2)) + 1):
+        ids = draw(st.lists(st.sampled_from(IDS), unique=True))
+        outcomes = draw(st.lists(st.sampled_from(Outcome), min_size=len(ids), max_size=len(ids)))
+        attempts = draw(st.lists(ATTEMPTS, min_size=len(ids), max_size=len(ids)))
+        started = draw(st.integers(0, len(ids) + 1 if ids else 0))
+        made.append(_batch(ids, started, outcomes, attempts, batch=batch, kind=draw(st.sampled_from(Kind))))
+    return made
+
+
+ROWS = st.one_of(ATTEMPTS, st.builds(to_bury, ATTEMPTS, st.sampled_from(DEAD)))
+LEFT = st.builds(
+    Left,
+    _batches(),
+    st.dictionaries(st.sampled_from(IDS), st.integers(0, 5)).map(
+        lambda found: {entry: found[entry] for entry in sorted(found, key=parse_id)}
+    ),
+    st.dictionaries(st.sampled_from(IDS), st.tuples(ROWS, st.floats(0, 100))),
+)
+
+
+def _fates(made: Plan) -> list[bytes]:
+    return [*made.ack, *(e for e, _, _ in made.bury), *made.wait, *(e for e, _ in made.run)]
+
+
+@given(LEFT)
+@settings(max_examples=500, deadline=None)
+def test_every_pending_entry_has_exactly_one_fate(left: Left) -> None:
+    made = plan(left.batches, left.pending, left.waiting)
+    fates = _fates(made)
+    assert sorted(fates) == sorted(left.pending)
+    for part in (
+        made.ack,
+        [entry for entry, _, _ in made.bury],
+        list(made.wait),
+        [entry for entry, _ in made.run],
+    ):
+        assert part == sorted(part, key=parse_id), "in the order of the stream"
+
+
+@given(LEFT)
+@settings(max_examples=500, deadline=None)
+def test_the_fate_is_what_the_journal_says(left: Left) -> None:
+    """Finished is finished; dead is dead; everything else goes on, and nothing finished does."""
+    made = plan(left.batches, left.pending, left.waiting)
+    buried = {entry: (attempt, outcome) for entry, attempt, outcome in made.bury}
+    for entry in left.pending:
+        outcome, attempt = left.word(entry) or (None, 0)
+        if outcome in (Outcome.DONE, Outcome.LOST):
+            assert entry in made.ack
+        elif outcome in DEAD:
+            assert buried[entry] == (attempt, outcome)
+        else:
+            assert entry in made.wait or entry in dict(made.run)
+
+
+@given(LEFT)
+@settings(max_examples=500, deadline=None)
+def test_attempts_never_decrease_and_redis_is_told_them(left: Left) -> None:
+    made = plan(left.batches, left.pending, left.waiting)
+    goes_on = {**dict(made.run), **{entry: number(value) for entry, (value, _) in made.wait.items()}}
+    for entry, attempt in goes_on.items():
+        assert attempt >= left.least(entry)
+        assert made.counters.get(entry, left.pending[entry]) == attempt
+    assert made.counters.keys() <= goes_on.keys()
+    assert all(left.pending[entry] != counter for entry, counter in made.counters.items()), "for nothing"
+
+
+@given(LEFT, st.data())
+@settings(max_examples=500, deadline=None)
+def test_a_death_in_the_middle_of_recovery_changes_nothing(left: Left, data: st.DataObject) -> None:
+    """Whatever part of the plan has reached Redis, the next process makes the same plan for the rest."""
+    made = plan(left.batches, left.pending, left.waiting)
+    settled = [*made.ack, *(entry for entry, _, _ in made.bury)]
+    gone = data.draw(st.sets(st.sampled_from(settled))) if settled else set()
+    told = data.draw(st.sets(st.sampled_from(sorted(made.counters)))) if made.counters else set()
+    pending = {e: made.counters[e] if e in told else n for e, n in left.pending.items() if e not in gone}
+    again = plan(left.batches, pending, left.waiting)
+    named = {entry for batch in left.batches for entry in batch.ids}
+    for entry in pending:
+        if entry in named or entry not in told:
+            assert (entry in again.ack) == (entry in made.ack)
+            assert dict(again.run).get(entry) == dict(made.run).get(entry)
+            assert again.wait.get(entry) == made.wait.get(entry)
+    assert {entry for entry, _, _ in again.bury} == {entry for entry, _, _ in made.bury} - gone
