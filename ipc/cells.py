@@ -97,7 +97,7 @@ class D(IntEnum):
     PID = 0
     BOOTED = auto()  # real: when this process was ready to read, 0 while it boots
     STATE = auto()  # DeskState
-    RUNNING = auto()  # 1 while user code may run: then the journal's last mark is the culprit's
+    RUNNING = auto()  # 1 while user code may run: then the journal's last mark is the culprit's; see CHARGED
     HELD = auto()  # entries fetched and not yet finished, without those that wait
     WAITING = auto()  # entries that wait for their retry
     SETTLED = auto()  # 1 while an empty read was the last thing and nothing is held or waits
@@ -111,6 +111,9 @@ class D(IntEnum):
     CONNECTED = auto()  # 1 while the connection to Redis stands
     WAKES = auto()  # how many requests to look after closed slots this process has met
     FORKED_AT = auto()  # real: when this process began
+
+
+CHARGED = 2  # RUNNING, plus an index in the newest batch: its entry is charged, only its end mark may be missing
 
 
 class DeskState(IntEnum):

@@ -140,6 +140,10 @@ class Ledger:
         self._banks[turn & 1][:] = self._work
         self._commit[0] = (batch << INDEX_BITS | upto) << TURN_BITS | turn
 
+    def publish(self) -> None:
+        """Publish the working sums as they are; they count the journal up to where they did before."""
+        self.commit(*self._place(self._commit[0]))
+
     def read(self) -> tuple[Sums, int, int]:
         """Return a consistent copy and its place, while the writer goes on."""
         while True:

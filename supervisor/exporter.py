@@ -107,7 +107,8 @@ class _Pipes:
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self._pipes: dict[int, Pipe] = {}
-        self._dropped: dict[int, int] = {}
+        # What was dropped before our time has been told by our predecessor.
+        self._dropped = {number: pipe.dropped for number, pipe in self._used()}
 
     def drain(self) -> bool:
         """Log what has come since, so much of it that pages need not wait; tell whether there is more."""
@@ -117,9 +118,9 @@ class _Pipes:
                 for frame in pipe.take(_FRAMES_AT_ONCE):
                     tell(number, frame)
                 more = more or pipe.unread
-            dropped = pipe.dropped - self._dropped[number]
+            dropped = pipe.dropped - self._dropped.get(number, 0)
             if dropped > 0:
-                self._dropped[number] += dropped
+                self._dropped[number] = pipe.dropped
                 log.warning(
                     "slot %d: %d more failures than the pipe could hold are not in this log", number, dropped,
                     extra={"slot": number},
@@ -132,7 +133,6 @@ class _Pipes:
                 if not self._segment.used(number):
                     continue
                 self._pipes[number] = self._segment.slot(number).pipe
-                self._dropped[number] = self._pipes[number].dropped
             yield number, self._pipes[number]
 
 

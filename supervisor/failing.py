@@ -55,16 +55,18 @@ def run(command: click.Command, args: Sequence[str] | None = None, *, name: str 
     Returns:
         The exit code.
     """
+    stdout = sys.stdout
     try:
         result = command.main(args, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit) as error:
-        # click makes a SystemExit of the first.
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise
-        # Python flushes once more at exit: that must not fail, and must not reach anybody.
+    except BrokenPipeError:
+        # Python flushes once more at exit: that must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return BROKEN_PIPE  # click has met it, and wrapped the output so that nothing more fails
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Failure as error:

@@ -104,6 +104,7 @@ def step(
     turn = _Turn(state, sights, now, rules, draw)
     for event in events:
         turn.take(event)
+    turn.note_sleep()
     turn.note_boots()
     turn.limit_time()
     if turn.state.stage is Stage.STOPPING:
@@ -317,6 +318,12 @@ class _Turn:
 
     # What to do
 
+    def note_sleep(self) -> None:
+        gap = self.now - self.state.last
+        if self.state.last and gap > 3 * TICK_S:
+            words = "it was stopped, or the machine is overloaded; no handler is late for that"
+            self.say("warning", f"supervision slept {gap:.1f} s: {words}")
+
     def note_boots(self) -> None:
         for slot, seat in self.state.seats.items():
             sight = self.sights.get(slot, Sight())
@@ -441,9 +448,9 @@ class _Turn:
         done = sight.finished - seat.finished
         if seat.limit and done >= seat.limit:
             return f"{done} messages"
-        if self.rules.max_growth and seat.baseline is not None and sight.memory is not None:
+        if seat.growth and seat.baseline is not None and sight.memory is not None:
             grown = sight.memory - seat.baseline
-            if grown > self.rules.max_growth:
+            if grown > seat.growth:
                 return f"grown by {grown >> 20} MiB"
         if seat.baseline is None and sight.memory is not None:
             self.change(seat.slot, baseline=sight.memory)
@@ -464,10 +471,9 @@ class _Turn:
             retire = slot >= self.state.wanted
             jitter = 0.9 + 0.2 * self.draw()
             limit = max(1, round(self.rules.max_messages * jitter)) if self.rules.max_messages else 0
-            self.change(
-                slot, wakes=0, phase=Phase.STARTING, finished=sight.finished, limit=limit, told_held=False,
-                retire=retire, leave=Cause.CLEAN,
-            )  # fmt: skip
+            growth = round(self.rules.max_growth * jitter)
+            self.change(slot, phase=Phase.STARTING, retire=retire, leave=Cause.CLEAN)
+            self.change(slot, finished=sight.finished, limit=limit, growth=growth, told_held=False, wakes=0)
             self.actions.append(Fork(slot, retire, first=not self.state.booted_once))
 
     def end_when_empty(self) -> None:

@@ -83,6 +83,7 @@ class Seat:
     killed: Cause | None = None
     finished: int = 0  # at the time of the fork
     limit: int = 0  # entries this process may finish
+    growth: int = 0  # bytes it may grow by
     baseline: int | None = None  # memory after boot
     watched: int = 0  # the place that was seen running,
     watched_s: float = 0.0  # and for how long

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from ..ipc.cells import EVERYTHING, NOTHING, D, S
+from ..ipc.cells import CHARGED, EVERYTHING, NOTHING, D, S
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
@@ -44,11 +44,14 @@ class Backlog:
         self.resting = False  # entries above the watermark may be left
 
     def recover(self) -> None:
-        """Do what the predecessor could not. Call it once, before anything is read."""
+        """Do what the predecessor could not, before anything is read; again from the start if it fails."""
         slot = self._slot
-        waiting = slot.waiting.load()
+        self.todo.clear()
+        self._shelf.clear()
+        slot.waiting.load()
         settled = slot.ledger.load()
         self._charge_culprit()
+        waiting = slot.waiting.load()
         batches = slot.journal.batches()
         upto = reach(batches, slot.desk.watermark)
         pending = self._pending(b"-", upto)
@@ -65,10 +68,14 @@ class Backlog:
             )  # fmt: skip
 
     def _charge_culprit(self) -> None:
-        """Finish the journal of a dead predecessor: the entry whose handler ran has its outcome now."""
+        """Finish the journal of a dead predecessor: the entry whose handler ran has its outcome now.
+
+        Its end mark looks like the start of the entry behind it, so before that mark is set `RUNNING`
+        changes from "user code runs" to "this one is charged": a death in here charges nobody else.
+        """
         slot, desk = self._slot, self._slot.desk.view
         batches = slot.journal.batches()
-        at = culprit(batches, bool(desk[D.RUNNING]))
+        at = culprit(batches, desk[D.RUNNING] == 1)
         if at is not None:
             batch = batches[-1]
             entry, attempt = batch.ids[at], batch.attempts[at]
@@ -78,9 +85,11 @@ class Backlog:
                 if verdict.outcome is Outcome.WAITING:
                     slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
                 slot.journal.outcomes[at] = verdict.outcome
-                slot.journal.marks[at + 1] = time.monotonic()
                 words = death.words if verdict.reason == "" else verdict.reason
                 self._runner.report(entry, attempt, verdict, words, "")
+                desk[D.RUNNING] = CHARGED + at
+        if desk[D.RUNNING] >= CHARGED:
+            slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
         desk[D.RUNNING] = 0
 
     def _death(self, place: int) -> Death:
@@ -109,7 +118,15 @@ class Backlog:
             self._session.owe(newest, self._group.ack(page))
         self._session.settle()
         death = Death(Cause(self._slot.seat.view[S.CAUSE]), self._slot.seat.view[S.DETAIL])
-        places = self._places()
+        places, over = self._places()
+        for entry in waiting.keys() - made.wait.keys():
+            attempt, dead = from_table(waiting[entry][0])
+            if entry not in pending and parse_id(entry) > self._slot.desk.watermark:
+                continue
+            if dead is None or entry in pending or entry in over:
+                self._slot.waiting.drop(entry)
+            else:  # its letter was written, but the answer never came: it is still to be counted
+                self._shelf.put_letter(self._letter(entry, attempt, dead, death), 0.0)
         letters: dict[int, Letter] = {}
         for entry, attempt, outcome in made.bury:
             letter = self._letter(entry, attempt, outcome, death)
@@ -119,9 +136,6 @@ class Backlog:
                 self._shelf.put_letter(letter, 0.0)
         if letters:
             self._runner.bury(letters)
-        for entry in waiting.keys() - made.wait.keys():
-            if entry in pending or parse_id(entry) <= self._slot.desk.watermark:
-                self._slot.waiting.drop(entry)
         for entry, (value, due) in made.wait.items():
             attempt, dead = from_table(value)
             unsent = None if dead is None else self._letter(entry, attempt, dead, death)
@@ -136,10 +150,14 @@ class Backlog:
         words = f"the worker process ended while it handled this entry: {reason}" if by_death else _NO_STORY
         return Letter(entry, attempt, outcome, reason, words, "")
 
-    def _places(self) -> dict[bytes, int]:
-        """Return id -> place in the newest batch."""
+    def _places(self) -> tuple[dict[bytes, int], set[bytes]]:
+        """Return id -> place in the newest batch, and which of its entries have ended for good."""
         batches = self._slot.journal.batches()
-        return {entry: at for at, entry in enumerate(batches[-1].ids)} if batches else {}
+        if not batches:
+            return {}, set()
+        ended = zip(batches[-1].ids, batches[-1].outcomes[: max(0, batches[-1].started - 1)], strict=False)
+        over = {entry for entry, outcome in ended if outcome not in (Outcome.WAITING, Outcome.HELD_BACK)}
+        return {entry: at for at, entry in enumerate(batches[-1].ids)}, over
 
     def _book_unsettled(self, settled: tuple[int, int]) -> None:
         """Count what the predecessor had finished and not counted yet."""

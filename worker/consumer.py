@@ -70,13 +70,14 @@ class Consumer:
         self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
         self._siblings = siblings
         self._desk = slot.desk.view
+        slot.ledger.load()
         self._counters = slot.ledger.sums.counters
         self._group = Group(spec.source.stream, spec.source.group, name)
         self._session = Session(
             spec.source.target,
             name,
             slot.desk,
-            self._counters,
+            slot.ledger,
             controls.watch,
             controls.look,
             controls.stopping,
@@ -165,7 +166,7 @@ class Consumer:
             wakes = self._controls.wakes
             self._adopt()
             self._adopted = self._desk[D.WAKES] = wakes
-        elif self._audits and now >= self._audits[0]:
+        elif self._audit_is_due(now) and self._read is None:
             self._audits.pop(0)
             self.backlog.audit()
         elif due := self._shelf.take(now, self._pace.count(self._spec.reading.batch_max)):
@@ -191,20 +192,24 @@ class Consumer:
         if not self._session.wait(read, interruptible=True):
             return
         self._read = None
+        # Since the last read's reply: that of a read sent ahead comes in while others are waited for.
+        received = self._session.wire.received if self._session.wire else 0
+        size, self._received = received - self._received, received
         found = entries(good(read.reply))
         if not found:
             busy = len(self._shelf) or self._audits or self._session.oldest_debt()
             self._desk[D.SETTLED] = 0 if busy else 1
             return
         self._desk[D.SETTLED] = 0
-        # Since the reply before this one: a reply to a read sent ahead comes in while others are waited for.
-        received = self._session.wire.received if self._session.wire else 0
-        self._pace.received(len(found), received - self._received)
-        self._received = received
+        self._pace.received(len(found), size)
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
-        if self._pace.ahead(len(found), asked) and self._shelf.has_room:
+        # What a read sent ahead brings is pending and not yet seen: an audit would take it for stranded.
+        if self._pace.ahead(len(found), asked) and self._shelf.has_room and not self._audit_is_due(now):
             self._send_read(None)
         self._runner.run(found)
+
+    def _audit_is_due(self, now: float) -> bool:
+        return bool(self._audits) and now >= self._audits[0]
 
     def _send_read(self, block_ms: int | None) -> None:
         self._asked = self._pace.count(self._spec.reading.batch_max)
@@ -285,7 +290,8 @@ class Consumer:
         """Create the group and the consumer where they are missing."""
         source = self._spec.source
         created, _ = self._session.call(self._group.create(source.start_id), self._group.create_consumer())
-        if isinstance(created, Exception) and not str(created).startswith("BUSYGROUP"):
+        # A server that is full creates nothing; what is there can and must be read all the same.
+        if isinstance(created, Exception) and not str(created).startswith(("BUSYGROUP", "OOM")):
             good(created)
 
     def _reconnect(self) -> None:
@@ -300,6 +306,7 @@ class Consumer:
     def _trouble(self, error: Exception) -> None:
         """Say what is wrong with Redis, repair what we may, and do not hurry."""
         self._counters[C.REDIS_ERRORS] += 1
+        self._slot.ledger.publish()
         log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, error)
         if not isinstance(error, Refused):
             return

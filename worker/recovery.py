@@ -32,7 +32,6 @@ class Plan:
         wait: id -> (next attempt, due) of entries that wait for their retry.
         run: (id, attempt) of entries to handle now.
         counters: id -> delivery counter that Redis has wrong.
-        gone: finished as dead but no longer pending: their dead letter was written.
     """
 
     ack: list[bytes] = field(default_factory=list)
@@ -75,7 +74,7 @@ def plan(
         finished = max(0, batch.started - 1) if batch.kind is Kind.RUN else 0
         for at, (entry, attempt) in enumerate(zip(batch.ids, batch.attempts, strict=True)):
             outcome = batch.outcomes[at] if at < finished else None
-            fate[entry] = (None if outcome is Outcome.HELD_BACK else outcome, attempt)
+            fate[entry] = (None if outcome is Outcome.HELD_BACK else outcome, number(attempt))
     made = Plan()
     for entry, counter in pending.items():
         outcome, attempt = fate.get(entry, (None, counter))

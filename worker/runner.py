@@ -28,6 +28,7 @@ from ..streams.wire import Lost
 from .controls import Controls
 from .handler import Handler
 from .pace import Pace
+from .recovery import to_bury
 from .session import Refused, Session
 from .shelf import Letter, Shelf
 from .spec import Spec
@@ -288,14 +289,24 @@ class Runner:
     def finish(
         self, ids: list[bytes], attempts: list[int], outcome: Outcome, letters: dict[int, Letter]
     ) -> None:
-        """Journal, write and count entries that end without their handler being called."""
-        number = self.open(ids, attempts)
+        """Journal, write and count entries that end without their handler being called.
+
+        A letter's entry has been counted as read: the journal gets its row of the waiting table instead
+        of a bare attempt, and the row goes only when the journal says how the entry ended.
+        """
+        attempts = [
+            to_bury(attempt, letters[at].outcome) if at in letters else attempt
+            for at, attempt in enumerate(attempts)
+        ]
+        self.free_bank()
+        number = self._journal.open(ids, attempts)
         now = monotonic()
         self._journal.outcomes[: len(ids)] = bytes([outcome]) * len(ids)
         for at, letter in letters.items():
             self._journal.outcomes[at] = letter.outcome
         for at in range(len(ids) + 1):
             self._journal.marks[at] = now
+        self._shelf.forget(ids)
         self.bury(letters)
         outcomes = bytes(self._journal.outcomes[: len(ids)])
         left = count_outcomes(self._counters, outcomes, sum(attempt == 1 for attempt in attempts))

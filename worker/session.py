@@ -19,7 +19,7 @@ from typing import Any
 import hiredis
 
 from ..ipc.cells import D, Desk, DeskState
-from ..ipc.ledger import C
+from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
 from ..streams.wire import Lost, Wire
 
@@ -67,7 +67,7 @@ class Session:
         target: Target,
         name: str,
         desk: Desk,
-        counters: memoryview[int],
+        ledger: Ledger,
         watch: tuple[int, ...],
         on_watch: Callable[[], None],
         stopping: list[str],
@@ -78,13 +78,13 @@ class Session:
             target: the server.
             name: of the consumer.
             desk: where it is told whether the connection stands.
-            counters: the ledger's working counters.
+            ledger: where its troubles are counted.
             watch: descriptors that interrupt a wait.
             on_watch: called when one of them is readable.
             stopping: no longer empty once the worker has to end.
         """
         self._target, self._name = target, name
-        self._desk, self._counters = desk, counters
+        self._desk, self._ledger, self._counters = desk, ledger, ledger.sums.counters
         self._watch, self._on_watch, self._stopping = watch, on_watch, stopping
         self.wire: Wire | None = None
         self._expected: deque[Debt | Ask] = deque()
@@ -104,6 +104,8 @@ class Session:
         Raises:
             Misconfigured: only with `first`.
         """
+        if self.wire is not None:
+            self._counters[C.RECONNECTS] += 1
         self.drop()
         pause = _BACKOFF_FIRST_S
         told = 0.0
@@ -112,6 +114,7 @@ class Session:
                 self.wire = Wire(self._target, self._name, REPLY_TIMEOUT_S, self._watch)
             except (RedisError, OSError) as error:
                 self._counters[C.REDIS_ERRORS] += 1
+                self._ledger.publish()
                 if first and permanent(error):
                     raise Misconfigured(explain(error, self._target)) from error
                 now = time.monotonic()
@@ -135,7 +138,6 @@ class Session:
         if self.wire is not None:
             self.wire.close()
             self.wire = None
-            self._counters[C.RECONNECTS] += 1
         self._desk.view[D.CONNECTED] = 0
         again = [item for item in self._expected if isinstance(item, Debt)]
         self._unsent.extendleft(reversed(again))

@@ -58,6 +58,11 @@ class Shelf:
         """Return when the first entry is due, in monotonic seconds."""
         return self._heap[0].at if self._heap else None
 
+    def clear(self) -> None:
+        """Forget what is in memory; the table stays."""
+        self._heap.clear()
+        self.ids.clear()
+
     def put(self, entry: bytes, attempt: int, due: float) -> None:
         """Let an entry wait for its attempt of that number."""
         self._table.put(entry, attempt, due)

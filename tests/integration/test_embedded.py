@@ -117,6 +117,16 @@ def test_a_server_that_cannot_start_tells_its_last_words(data: Path) -> None:
     assert embedded.lock_free(data)
 
 
+def test_a_server_that_still_loads_is_not_ready(data: Path, start: Start) -> None:
+    data.mkdir()
+    (data / "appendonly.aof").write_bytes(
+        b"".join(b"*3\r\n$3\r\nSET\r\n$6\r\n%06d\r\n$20\r\n%020d\r\n" % (n, n) for n in range(400_000))
+    )
+    start()
+    with client(data) as connected:
+        assert connected.dbsize() == 400_000
+
+
 def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(start: Start, data: Path) -> None:
     server = start()
     server.send_signal(signal.SIGSTOP)

@@ -94,16 +94,17 @@ def test_nothing_is_trimmed_unless_asked_for(server: Server, producer: Producer)
     with Producer(server.url, STREAM, maxlen=1000) as limited:
         limited.push(0)
         limited.push_many(range(10))
-    assert 1000 <= server.client().xlen(STREAM) < 2000
+    assert 1000 < server.client().xlen(STREAM) < 1200  # whole nodes only: exact trimming costs more
     with pytest.raises(ValueError, match="maxlen"):
         Producer(server.url, STREAM, maxlen=0)
 
 
 def test_a_client_of_the_caller_is_used_and_stays_open(server: Server) -> None:
     client = server.client(decode_responses=True)
+    mine = client.client_id()
     with Producer(client, STREAM) as producer:
         assert producer.push(1) == entries(server)[0][0].decode()
-    assert client.xlen(STREAM) == 1
+    assert client.client_id() == mine
 
 
 def test_metrics_count_what_is_pushed(server: Server, producer: Producer) -> None:

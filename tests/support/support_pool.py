@@ -16,14 +16,15 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 from support_servers import Server
 
-from rsq.ipc.cells import D
+from rsq.ipc.cells import D, P, PoolState, S
+from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Batch
 from rsq.ipc.ledger import BATCH_BOUNDS, DEAD, C
 from rsq.ipc.segment import Segment
@@ -117,13 +118,13 @@ class Pool:
 
     # Running
 
-    def start(self, *options: str, ready: bool = True) -> Pool:
-        """Start it, and wait until every slot has booted unless told otherwise."""
+    def start(self, *options: str, ready: bool = True, wrapper: Sequence[str] = ()) -> Pool:
+        """Start it, inside another command if one is given, and wait until every slot has booted if asked."""
         self._starts += 1
         self.log_path = self.folder / f"log-{self._starts}"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, "app:handle"],
+                [*wrapper, sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, "app:handle"],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -226,6 +227,15 @@ class Pool:
                 segment.close()
         return found
 
+    def seats(self) -> dict[int, int]:
+        """Return slot -> pid of the process that sits in it."""
+        segment = self.segment()
+        try:
+            pids = {slot: segment.slot_holder(slot) for slot in range(segment.capacity)}
+        finally:
+            segment.close()
+        return {slot: pid for slot, pid in pids.items() if pid}
+
     def counters(self) -> dict[str, int]:
         """Return the sums over all slots, by the names in `rsq.ipc.ledger.C`, dead letters also as DEAD."""
         total: Counter[str] = Counter(dict.fromkeys(C.__members__, 0))
@@ -255,6 +265,14 @@ class Pool:
         try:
             desk = segment.slot(slot).desk
             return bool(desk.view[D.PID] == pid and desk.real[D.BOOTED])
+        finally:
+            segment.close()
+
+    def is_connected(self, slot: int = 0) -> bool:
+        """Tell whether a slot's worker has a connection to the server."""
+        segment = self.segment()
+        try:
+            return bool(segment.slot(slot).desk.view[D.CONNECTED])
         finally:
             segment.close()
 
@@ -305,6 +323,55 @@ class Pool:
         pid = self.worker(slot)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def kill_master(self) -> None:
+        """Kill -9 the master alone, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL
+
+    def release(self, key: str) -> None:
+        """Let handlers go on that wait for a key."""
+        self.books.set(key, 1)
+
+    def wait_count(self, *, started: int = 0, finished: int = 0) -> None:
+        """Wait until the handler was started with, or has returned for, so many different entries."""
+        until(lambda: len(self.started()) >= started, f"the start of {started} entries")
+        until(lambda: len(self.finished()) >= finished, f"the end of {finished} entries")
+
+    def state(self) -> PoolState:
+        """Return what the master says that the pool is doing."""
+        segment = self.segment()
+        try:
+            return PoolState(segment.pool.view[P.STATE])
+        finally:
+            segment.close()
+
+    def wait_state(self, state: PoolState) -> None:
+        """Wait until the master says that the pool is doing this."""
+        until(lambda: self.state() is state, f"a pool that is {state.name}")
+
+    def wait_free(self) -> None:
+        """Wait until nobody sits in any slot."""
+        until(lambda: not self.holders(), "the end of all workers")
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often processes ended in all slots, by the names in `rsq.ipc.exitcodes.Cause`."""
+        segment = self.segment()
+        try:
+            rows = [
+                segment.slot(slot).seat.view.tolist()
+                for slot in range(segment.capacity)
+                if segment.used(slot)
+            ]
+        finally:
+            segment.close()
+        counts = {cause.name: sum(row[S.RESTARTS + cause] for row in rows) for cause in Cause}
+        return {name: count for name, count in counts.items() if count}
+
+    def consumers(self) -> dict[str, int]:
+        """Return consumer -> how many entries it has pending."""
+        rows: Any = self.redis.xinfo_consumers("events", "workers")
+        return {row["name"].decode(): row["pending"] for row in rows}
 
     def wait_successor(self, of: int, slot: int = 0) -> int:
         """Wait until another process is ready to read in a slot; return its pid."""

@@ -139,3 +139,8 @@ def test_errors_of_the_server_are_recognised(line: str, word: str | None, final:
 
 def test_an_error_without_a_target_or_words_is_explained_too() -> None:
     assert connection.explain(exceptions.RedisError(), None) == "Redis: RedisError"
+
+
+def test_a_closed_connection_is_explained() -> None:
+    error = exceptions.ConnectionError("Connection closed by server.")  # redis-py's own words: no OSError
+    assert "closed by the other side" in connection.explain(error, None)

@@ -67,7 +67,7 @@ def _exposed(segment: Segment) -> dict[tuple[str, frozenset[tuple[str, str]]], f
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PoolCollector(segment))
     text = generate_latest(registry).decode()
-    strict = list(parse_openmetrics(openmetrics(registry).decode()))
+    strict = list(parse_openmetrics(openmetrics(registry).decode()))  # type: ignore[no-untyped-call]
     assert strict
     samples = [sample for family in parse(text) for sample in family.samples]
     found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
@@ -245,8 +245,8 @@ def test_times_that_were_nonsense_come_out_as_numbers(segment: Segment, nonsense
     slot.seat.view[S.STATE] = SeatState.BACKOFF
     for at in (S.SPAWNED, S.NEXT_SPAWN):
         slot.seat.real[at] = nonsense
-    for at in (P.STARTED, P.HEARTBEAT):
-        segment.pool.real[at] = nonsense
+    for cell in (P.STARTED, P.HEARTBEAT):
+        segment.pool.real[cell] = nonsense
     view = snapshot(segment)
     seen = view.slots[0]
     assert seen.current is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -61,18 +62,18 @@ class Talk:
     """A pool's policy, and what the shell would tell it."""
 
     def __init__(
-        self, workers: int = 2, *, found: Sequence[int] = (), dirty: Sequence[int] = (), **rules: float
+        self, workers: int = 2, *, found: Sequence[int] = (), dirty: Sequence[int] = (), **rules: Any
     ) -> None:
-        self.rules = Rules(workers=workers, **rules)  # type: ignore[arg-type]
+        self.rules = Rules(workers=workers, **rules)
         self.state: State = begin(self.rules, found, dirty)
         self.now = 100.0
         self.sights: dict[int, Sight] = {}
         self.said: list[str] = []
         self.jitter = 0.5
 
-    def sees(self, slot: int, **values: object) -> Talk:
+    def sees(self, slot: int, **values: Any) -> Talk:
         """Change what is to be seen of a slot from now on."""
-        self.sights[slot] = replace(self.sights.get(slot, Sight()), **values)  # type: ignore[arg-type]
+        self.sights[slot] = replace(self.sights.get(slot, Sight()), **values)
         return self
 
     def hears(self, *events: Event, after: float = 0.01) -> list[Action]:
@@ -108,7 +109,7 @@ class Talk:
         return next_deadline(self.state, self.rules, self.now) - self.now
 
 
-def running(workers: int = 2, **rules: float) -> Talk:
+def running(workers: int = 2, **rules: Any) -> Talk:
     """A pool that has booted."""
     talk = Talk(workers, **rules)
     talk.hears()
@@ -538,7 +539,7 @@ def test_stop_when_empty_asks_a_new_process_in_slot_0_for_no_more_than_it_was_to
 # Reload
 
 
-def rolling(workers: int = 2, **rules: float) -> Talk:
+def rolling(workers: int = 2, **rules: Any) -> Talk:
     """A master that has just executed itself anew and finds all its workers."""
     talk = Talk(workers, found=range(workers), **rules)
     for slot in range(workers):

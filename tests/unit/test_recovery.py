@@ -177,7 +177,7 @@ def _fates(made: Plan) -> list[bytes]:
 
 
 @given(LEFT)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_every_pending_entry_has_exactly_one_fate(left: Left) -> None:
     made = plan(left.batches, left.pending, left.waiting)
     fates = _fates(made)
@@ -192,7 +192,7 @@ def test_every_pending_entry_has_exactly_one_fate(left: Left) -> None:
 
 
 @given(LEFT)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_the_fate_is_what_the_journal_says(left: Left) -> None:
     """Finished is finished; dead is dead; everything else goes on, and nothing finished does."""
     made = plan(left.batches, left.pending, left.waiting)
@@ -208,7 +208,7 @@ def test_the_fate_is_what_the_journal_says(left: Left) -> None:
 
 
 @given(LEFT)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_attempts_never_decrease_and_redis_is_told_them(left: Left) -> None:
     made = plan(left.batches, left.pending, left.waiting)
     goes_on = {**dict(made.run), **{entry: number(value) for entry, (value, _) in made.wait.items()}}
@@ -220,7 +220,7 @@ def test_attempts_never_decrease_and_redis_is_told_them(left: Left) -> None:
 
 
 @given(LEFT, st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_death_in_the_middle_of_recovery_changes_nothing(left: Left, data: st.DataObject) -> None:
     """Whatever part of the plan has reached Redis, the next process makes the same plan for the rest."""
     made = plan(left.batches, left.pending, left.waiting)

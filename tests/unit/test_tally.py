@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support_shared import shared
 
 from rsq.ipc.cells import CELL
 from rsq.ipc.journal import Outcome
 from rsq.ipc.ledger import DEAD, HANDLER_BOUNDS, C, Histogram, Ledger
 from rsq.worker.tally import count_outcomes, count_times, count_waits, finished
-
-from support_shared import shared
 
 
 def _ledger() -> Ledger:

@@ -1,0 +1,37 @@
+"""A signal that reaches the master and all its children: Ctrl-C in a terminal, or a careless stop script."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from support_pool import Pool, numbers
+
+from rsq.ipc.cells import PoolState
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_everybody_drains(make_pool: Callable[..., Pool], number: signal.Signals) -> None:
+    """Running handlers finish, nothing is charged, exit code 0."""
+    pool = make_pool(
+        """
+        def handle(message):
+            started(message)
+            if message.data["n"] >= 18:
+                wait_for("go")
+            finished(message)
+        """,
+        "--workers", "2", "--max-attempts", "1", "--batch-max", "1",
+    )  # fmt: skip
+    ids = pool.push(numbers(20))
+    pool.start()
+    pool.wait_count(started=20, finished=18)
+    os.killpg(pool.pid, number)
+    pool.wait_state(PoolState.STOPPING)
+    pool.release("go")
+    assert pool.wait() == 0
+    assert "died" not in pool.log()
+    pool.assert_exact(ids)
+    assert pool.restarts() == {"CLEAN": 2}

@@ -1,0 +1,142 @@
+"""A new program in the same process: nothing secret in its arguments, nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import chain
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support_shared import child, stay
+
+from rsq.supervisor.reexec import VARIABLE, Legacy, command, inherited, same_pool
+from rsq.supervisor.shell import Doorbell
+
+URL = "redis://:s3cret@h/0"
+LEGACY = Legacy(
+    ["s", "g", "i"], 3, [4, 5], -1, {"0": [100, 6]}, {"exporter": [101, 7]}, 2, {"NOTIFY_SOCKET": "/n"}
+)
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("RSQ_REDIS", "RSQ_REDIS_FILE", VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[list[str], dict[str, str]]:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "rsq.supervisor.cli", *words])
+    arguments, environment = command()
+    assert arguments[:3] == [sys.executable, "-m", "rsq.supervisor.cli"]
+    return arguments[3:], environment
+
+
+@pytest.mark.parametrize("words", [("--redis", URL), (f"--redis={URL}",)])
+def test_the_url_goes_into_the_environment(clean: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    arguments, environment = _command(clean, "--workers", "2", *words, "app:handle")
+    assert arguments == ["--workers", "2", "app:handle"]
+    assert environment["RSQ_REDIS"] == URL
+
+
+def test_other_options_stay_as_they_are(clean: pytest.MonkeyPatch) -> None:
+    given_ = ["--redis-file", "/etc/rsq/url", "--stream=orders", "app:handle"]
+    arguments, environment = _command(clean, *given_)
+    assert arguments == given_
+    assert "RSQ_REDIS" not in environment
+
+
+def test_a_url_in_the_arguments_still_has_more_weight_than_a_file_in_the_environment(
+    clean: pytest.MonkeyPatch,
+) -> None:
+    """In the environment both would be equals, which is an error."""
+    clean.setenv("RSQ_REDIS_FILE", "/etc/rsq/url")
+    _, environment = _command(clean, "--redis", URL)
+    assert "RSQ_REDIS_FILE" not in environment
+    _, environment = _command(clean, "app:handle")
+    assert environment["RSQ_REDIS_FILE"] == "/etc/rsq/url"
+
+
+def test_more_arguments_come_last(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(sys, "orig_argv", ["python", "rsq-supervisor", "app:handle"])
+    assert command("--check")[0] == [sys.executable, "rsq-supervisor", "app:handle", "--check"]
+
+
+WORDS = st.sampled_from(
+    [["--redis", URL], [f"--redis={URL}"], ["--stream", "orders"], ["--no-preload"], ["app:handle"]]
+)
+
+
+@given(st.lists(WORDS), st.sampled_from([[], ["--redis"]]))
+def test_the_url_never_is_in_the_arguments(words: list[list[str]], cut_off: list[str]) -> None:
+    before = sys.orig_argv
+    try:
+        sys.orig_argv = ["python", *chain.from_iterable(words), *cut_off]
+        arguments, _ = command()
+    finally:
+        sys.orig_argv = before
+    assert "s3cret" not in " ".join(arguments)
+
+
+def test_what_is_left_is_found_once(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(os, "set_inheritable", lambda fd, inheritable: None)
+    clean.setenv(VARIABLE, json.dumps(asdict(LEGACY)))
+    assert inherited() == LEGACY
+    assert inherited() is None
+    assert VARIABLE not in os.environ
+
+
+def test_what_is_left_names_every_descriptor_that_must_stay_open() -> None:
+    assert sorted(LEGACY.fds) == [3, 4, 5, 6, 7]
+
+
+def test_descriptors_are_not_inherited_any_further(clean: pytest.MonkeyPatch) -> None:
+    """Else each program that a handler starts would keep the pool's lock when its master is gone."""
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    left = Legacy(["s", "g", "i"], reader, [], -1, {}, {}, 0, {})
+    clean.setenv(VARIABLE, json.dumps(asdict(left)))
+    inherited()
+    assert not os.get_inheritable(reader)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_trial_knows_the_pool_that_it_has_to_be() -> None:
+    assert same_pool({}) is None
+    assert same_pool({f"{VARIABLE}_TRIAL": '["s", "g", "i"]'}) == ["s", "g", "i"]
+
+
+def test_a_signal_that_comes_just_before_the_new_program_is_not_lost() -> None:
+    """Neither one that the old one has noticed and not looked at, nor one that comes after that."""
+
+    def work(_: object) -> None:
+        bell = Doorbell()
+        os.kill(os.getpid(), signal.SIGTERM)
+        bell.hold_back()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert {signal.SIGTERM, signal.SIGHUP} <= signal.sigpending()
+        assert sorted(Doorbell().wait(5.0)) == ["SIGHUP", "SIGTERM"]
+
+    with child(work) as process:
+        assert os.waitstatus_to_exitcode(process.wait()) == 0
+
+
+def test_the_bell_is_rung_by_signals_and_children() -> None:
+    def work(there: Callable[[], object]) -> None:
+        bell = Doorbell()
+        os.write(bell.report_w, b"b")
+        assert bell.wait(5.0) == []
+        there()
+        assert bell.wait(5.0) == ["SIGHUP"]
+        stay()
+
+    with child(work) as process:
+        process.ready()
+        os.kill(process.pid, signal.SIGHUP)
