@@ -1,4 +1,4 @@
-"""The floor: a hand-written loop on the bare protocol, with no guarantee at all, and the usual one-by-one loop.
+"""The floor: a hand-written loop on the bare protocol, without any guarantee, and the usual one-by-one loop.
 
 python -m rsq.bench.raw ahead URL      orjson, COUNT 500, acknowledgement and next read in one write,
                                        the next read sent before the batch is handled

@@ -30,7 +30,8 @@ def main() -> None:
         report = Path(folder, "report")
         command = [
             sys.executable, "-m", "rsq.supervisor.cli", "--workers", "1", "--redis", url, "--stop-when-empty",
-            "--runtime-dir", folder, "--metrics", "127.0.0.1:0", "--log-level", "warning", "rsq.bench.handlers:dies",
+            "--runtime-dir", folder, "--metrics", "127.0.0.1:0", "--log-level", "warning",
+            "rsq.bench.handlers:dies",
         ]  # fmt: skip
         with Path(folder, "log").open("wb") as log:
             subprocess.run(

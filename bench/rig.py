@@ -148,7 +148,7 @@ def measured(arguments: Sequence[str], **environment: str) -> Cost:
 
 
 def pool_cost(url: str, messages: int, *options: str) -> Cost:
-    """Run one worker of a real pool, everything on, over the preloaded stream; count the worker's CPU alone."""
+    """Run one worker of a real pool, everything on, over the preloaded stream; count its CPU alone."""
     _, core = cores()
     with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
         report = Path(folder, "report")

@@ -113,7 +113,8 @@ class D(IntEnum):
     FORKED_AT = auto()  # real: when this process began
 
 
-CHARGED = 2  # RUNNING, plus an index in the newest batch: its entry is charged, only its end mark may be missing
+# RUNNING, plus an index in the newest batch: its entry is charged, only its end mark may be missing.
+CHARGED = 2
 
 
 class DeskState(IntEnum):

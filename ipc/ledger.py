@@ -177,11 +177,11 @@ class Rates:
         cells[at + 1] += came
         cells[at + 2] += went
 
-    def last_minute(self, now: float | None = None) -> tuple[int, int]:
-        """Return how many came in and went out in the 60 s up to now."""
+    def last_minute(self, now: float | None = None, seconds: int = 60) -> tuple[int, int]:
+        """Return how many came in and went out in the 60 s, or fewer, up to now."""
         newest = int(time.monotonic() if now is None else now)
         rows = self._cells.tolist()
-        fresh = [at for at in range(0, len(rows), 3) if newest - 60 < rows[at] <= newest]
+        fresh = [at for at in range(0, len(rows), 3) if newest - seconds < rows[at] <= newest]
         return sum(rows[at + 1] for at in fresh), sum(rows[at + 2] for at in fresh)
 
 

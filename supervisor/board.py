@@ -172,7 +172,7 @@ def _counts(title: str, rank: int, pick: Callable[[SlotView], int], colour: str 
     return _Spec(title, rank, partial(_count, pick, colour), partial(_sum, pick))
 
 
-def _rates(title: str, rank: int, pick: Callable[[SlotView], int]) -> _Spec:
+def _rates(title: str, rank: int, pick: Callable[[SlotView], float]) -> _Spec:
     def cell(slot: SlotView, _: PoolView) -> Text:
         return Text(rate(pick(slot)), "" if pick(slot) else "dim")
 
@@ -203,9 +203,8 @@ def short(number: int) -> str:
     return f"{value:.3g}{_UNITS[unit]}"
 
 
-def rate(count: int) -> str:
-    """Return entries per second from a count of 60 s."""
-    value = count / 60
+def rate(value: float) -> str:
+    """Return entries per second."""
     return f"{value:.1f}" if 0 < value < 99.95 else short(round(value))
 
 

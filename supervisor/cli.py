@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -196,8 +197,18 @@ def command(context: click.Context, /, **values: Any) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(failing.run(command, name="rsq-supervisor"))
+    """Entry point of the console script.
+
+    The process ends at once: threads and exit functions of the handler's module must not hold it up.
+    """
+    try:
+        code = failing.run(command, name="rsq-supervisor")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else exitcodes.OK
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever reads it may have gone
+            stream.flush()
+    os._exit(code)
 
 
 def start(pool: settings.Pool) -> int:
@@ -248,7 +259,8 @@ def _check(pool: settings.Pool) -> int:
     mine = [pool.identity.stream, pool.identity.group, pool.identity.instance]
     if identity is not None and identity != mine:
         raise ValueError(f"stream, group or instance changed from {identity} to {mine}: that needs a restart")
-    load(pool.spec.work.handler)
+    if _preload(pool, must=True) is None:
+        load(pool.spec.work.handler)
     if identity is None:
         click.echo(f"good: {pool.spec.work.handler} for {pool.title} on {pool.spec.source.target}")
     return exitcodes.OK

@@ -55,12 +55,11 @@ class Helper:
         self._fruitless = 0 if now - self._since > _STEADY_S else self._fruitless + 1
         pause = pause_s(self._fruitless)
         self.due = now + pause
-        log.error(
-            "%s: its process died: %s; a new one starts in %.1f s",
-            self.name,
-            describe(detail_of(status)),
-            pause,
-        )
+        if status:
+            words = describe(detail_of(status))
+            log.error("%s: its process died: %s; a new one starts in %.1f s", self.name, words, pause)
+        else:
+            log.info("%s: its process was told to end", self.name)  # as by a signal to all of us
 
     def stop(self, patience_s: float) -> None:
         """End it, gently first. Blocks, so only for a master that is leaving anyway."""

@@ -7,7 +7,10 @@ import logging
 import logging.handlers
 import os
 import time
+from io import TextIOWrapper
+from typing import cast
 
+_TIME = "%Y-%m-%dT%H:%M:%S"
 _FIELDS = ("slot", "entry", "event", "attempt", "reason", "stream", "group")
 
 
@@ -15,9 +18,23 @@ class _Text(logging.Formatter):
     """`2026-01-31T12:00:00.123Z WARNING [4242] words`, the first line free of line breaks."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S"
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(message)s", _TIME)
+
+
+class _File(logging.handlers.WatchedFileHandler):
+    """A file that is made for its owner only.
+
+    Every process looks before each record whether it was moved away: rotation needs no signal.
+    """
+
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+        opened = open(
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private
         )
+        return cast("TextIOWrapper", opened)
 
 
 class _Json(logging.Formatter):
@@ -25,7 +42,7 @@ class _Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         values = {
-            "ts": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "ts": f"{time.strftime(_TIME, time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "pid": record.process,
@@ -51,9 +68,7 @@ def configure(level: str, form: str, file: str | None) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if file:
         try:
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-            # Every process looks before each record whether the file was moved away: rotation needs no signal.
-            handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+            handler = _File(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ValueError(f"--log-file {file} cannot be opened: {error.strerror}") from None
     handler.setFormatter(_Json() if form == "json" else _Text())

@@ -120,7 +120,9 @@ class Master:
             if not self._segment.used(slot) and seat.phase in (Phase.VACANT, Phase.CLOSED):
                 continue
             pid = self._hands.pid(slot)
-            sights[slot] = look(self._segment, slot, pid, memory=memory)
+            # The first measure is what growth is counted from: it does not wait for its turn.
+            first = bool(self._pool.rules.max_growth) and seat.baseline is None
+            sights[slot] = look(self._segment, slot, pid, memory=memory or first)
         return sights
 
     def _perform(self, action: Action) -> None:

@@ -96,7 +96,7 @@ def _of_pool(view: PoolView, names: tuple[str, ...], release: str) -> Iterator[M
     info.add_metric((), dict(zip((*POOL, "version"), (*names, release), strict=True)))
     yield info
     gauges = {
-        "rsq_uptime_seconds": (view.uptime_s, "Since the master started, or last took on new code."),
+        "rsq_uptime_seconds": (view.uptime_s, "Since the master started; a reload goes on with it."),
         "rsq_workers": (view.workers, "Slots wanted."),
         "rsq_heartbeat_age_seconds": (view.heartbeat_s, "Since the master's last full pass."),
     }

@@ -45,6 +45,8 @@ def snapshot(segment: Segment, now: float | None = None, epoch: float | None = N
     workers = min(view[P.WORKERS], segment.capacity)
     wanted = [n for n in range(segment.capacity) if n < workers or segment.used(n)]
     started, beat = _number(real[P.STARTED]), _number(real[P.HEARTBEAT])
+    uptime = max(0.0, epoch - started) if started else 0.0
+    window = int(min(60.0, max(1.0, uptime)))  # a pool of ten seconds has no minute to average over
     age = now - beat if 0 < beat <= now + 1 else math.inf
     return PoolView(
         identity=Identity(
@@ -53,13 +55,15 @@ def snapshot(segment: Segment, now: float | None = None, epoch: float | None = N
         state=_pool_state(view[P.STATE], view[P.MASTER_PID], started, age),
         workers=workers,
         master=view[P.MASTER_PID],
-        uptime_s=max(0.0, epoch - started) if started else 0.0,
+        uptime_s=uptime,
         heartbeat_s=max(0.0, age),
         generation=view[P.GENERATION],
         reloads_failed=view[P.RELOADS_FAILED],
         exporter=view[P.EXPORTER_PID] or None,
         port=view[P.METRICS_PORT] or None,
-        slots=tuple(_slot_view(segment, n, now, epoch) if segment.used(n) else SlotView(n) for n in wanted),
+        slots=tuple(
+            _slot_view(segment, n, now, epoch, window) if segment.used(n) else SlotView(n) for n in wanted
+        ),
     )
 
 
@@ -70,7 +74,7 @@ def label(name: str | bytes) -> str:
     return printable(name)
 
 
-def _slot_view(segment: Segment, number: int, now: float, epoch: float) -> SlotView:
+def _slot_view(segment: Segment, number: int, now: float, epoch: float, window: int) -> SlotView:
     slot = segment.slot(number)
     seat, desk = slot.seat, slot.desk.view
     pid, state = seat.view[S.PID], _name(SeatState, seat.view[S.STATE])
@@ -81,7 +85,7 @@ def _slot_view(segment: Segment, number: int, now: float, epoch: float) -> SlotV
     cpu_s, rss = _usage(process)
     due = _number(seat.real[S.NEXT_SPAWN])
     here = bool(pid) and desk[D.PID] == pid
-    came, went = slot.rates.last_minute(now)
+    came, went = slot.rates.last_minute(now, window)
     return SlotView(
         slot=number,
         pid=pid or None,
@@ -93,8 +97,8 @@ def _slot_view(segment: Segment, number: int, now: float, epoch: float) -> SlotV
         counters={name: sums.counters[counter] for counter, name in enumerate(COUNTERS)},
         waiting=desk[D.WAITING],
         held=max(0, desk[D.HELD] - uncounted) if here else 0,
-        came=came,
-        went=went,
+        came=came / window,
+        went=went / window,
         restarts={name: seat.view[S.RESTARTS + cause] for cause, name in enumerate(CAUSES)},
         cpu_s=cpu_s,
         rss=rss,
@@ -126,7 +130,7 @@ def counted(slot: Slot) -> tuple[Sums, int]:
 
 def _current(slot: Slot, now: float) -> Current | None:
     place = slot.journal.place()
-    if place is None or not slot.desk.view[D.RUNNING]:
+    if place is None or slot.desk.view[D.RUNNING] != 1:
         return None
     return Current(label(place[2][:ID_MAX]), max(0.0, now - _number(place[1])), place[0])
 

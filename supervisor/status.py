@@ -102,8 +102,8 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "total": {
             **{name: view.total(name) for name in (view.slots[0].counters if view.slots else ())},
             "waiting": sum(slot.waiting for slot in view.slots),
-            "in_per_s": sum(slot.came for slot in view.slots) / 60,
-            "out_per_s": sum(slot.went for slot in view.slots) / 60,
+            "in_per_s": sum(slot.came for slot in view.slots),
+            "out_per_s": sum(slot.went for slot in view.slots),
         },
         "slots": [_slot_json(slot) for slot in view.slots],
     }
@@ -122,8 +122,8 @@ def _slot_json(slot: SlotView) -> dict[str, Any]:
         **slot.counters,
         "waiting": slot.waiting,
         "held": slot.held,
-        "in_per_s": slot.came / 60,
-        "out_per_s": slot.went / 60,
+        "in_per_s": slot.came,
+        "out_per_s": slot.went,
         "restarts": slot.restarts,
         "cpu_s": slot.cpu_s,
         "memory_bytes": slot.rss,

@@ -64,7 +64,7 @@ class SlotView:
         counters: `ipc.ledger.C` in lower case -> sum over the slot's life.
         waiting: entries that wait for their retry.
         held: entries fetched and not finished.
-        came, went: entries in and out during the last 60 s.
+        came, went: entries in and out per second, over the last 60 s or since the pool started.
         restarts: `ipc.exitcodes.Cause` in lower case -> how many processes ended so.
         cpu_s: of the process; None when it is gone or not ours to see.
         rss: resident memory of the process; None likewise.
@@ -84,8 +84,8 @@ class SlotView:
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     waiting: int = 0
     held: int = 0
-    came: int = 0
-    went: int = 0
+    came: float = 0.0
+    went: float = 0.0
     restarts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
     cpu_s: float | None = None
     rss: int | None = None

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..ipc.cells import CHARGED, EVERYTHING, NOTHING, D, S
 from ..ipc.exitcodes import Cause, Death
@@ -186,14 +186,26 @@ class Backlog:
         if not page:
             slot.desk.watermark = EVERYTHING
             self.resting = False
+            known = self._shelf.ids | {entry for entry, _ in self.todo}
+            for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
+                slot.waiting.drop(entry)
             return
         self._hold({entry: counter + 1 for entry, counter in page.items()})
         slot.desk.watermark = parse_id(max(page, key=parse_id))
 
-    def adopt(self, consumer: str) -> int:
-        """Take over what a consumer that has ended for good left resting; return how many entries."""
+    def adopt(self, consumer: str, rows: Mapping[bytes, tuple[int, float]]) -> int:
+        """Take over what a consumer that has ended for good left resting; return how many entries.
+
+        Arguments:
+            consumer: its name.
+            rows: of its slot's waiting table, so that a long delay is not cut short.
+        """
         taken = 0
         while page := counters(self._session.must(self._group.pending(b"-", None, JOURNAL_MAX, consumer))):
+            for entry, counter in page.items():
+                row = current(rows, entry, counter + 1)
+                if row is not None and self._shelf.has_room:
+                    self._slot.waiting.put(entry, *row)
             self._hold({entry: counter + 1 for entry, counter in page.items()})
             taken += len(page)
         return taken

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import setproctitle
@@ -74,6 +75,9 @@ class _Siblings:
             self.unlock(slot)  # it died with entries in hand: its own successor puts them in order
             return False
         return True
+
+    def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
+        return self._segment.slot(slot).waiting.load() if self._segment.used(slot) else {}
 
     def unlock(self, slot: int) -> None:
         if slot < self._segment.capacity:

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 from ..ipc.cells import D, DeskState
@@ -47,6 +48,9 @@ class Siblings(Protocol):
 
     def lock_closed(self, slot: int) -> bool:
         """Take a slot's lock if its last process has ended in good order."""
+
+    def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
+        """What is in the waiting table of a slot whose lock we have."""
 
     def unlock(self, slot: int) -> None:
         """Give the lock back."""
@@ -159,11 +163,13 @@ class Consumer:
     def _turn(self) -> None:
         """Do one thing: the first of these that there is to do."""
         self._controls.restore()
+        self._controls.look()  # while replies come without a pause, nothing else would
         if self._controls.is_intruder:
             os._exit(0)
         now = time.monotonic()
         if self._adopted < self._controls.wakes:
             wakes = self._controls.wakes
+            self._stop_waiting()
             self._adopt()
             self._adopted = self._desk[D.WAKES] = wakes
         elif self._audit_is_due(now) and self._read is None:
@@ -171,14 +177,14 @@ class Consumer:
             self.backlog.audit()
         elif due := self._shelf.take(now, self._pace.count(self._spec.reading.batch_max)):
             self._retry(due)
+        elif len(self._shelf) and not self._shelf.has_room:
+            self._wait_for_due(now)
         elif self.backlog.todo:
             most = self._pace.count(self._spec.reading.batch_max)
             todo = self.backlog.todo
             self._claim([todo.popleft() for _ in range(min(most, len(todo)))])
         elif self.backlog.resting:
             self.backlog.rest()
-        elif not self._shelf.has_room:
-            self._wait_for_due(now)
         else:
             self._read_and_run(now)
 
@@ -210,6 +216,12 @@ class Consumer:
 
     def _audit_is_due(self, now: float) -> bool:
         return bool(self._audits) and now >= self._audits[0]
+
+    def _stop_waiting(self) -> None:
+        """Take back a read that waits for an empty stream: whatever is sent behind it would wait too."""
+        if self._read is not None and self._read.patience_s > REPLY_TIMEOUT_S:
+            self._session.finish(time.monotonic() + 1)
+            self._reconnect()
 
     def _send_read(self, block_ms: int | None) -> None:
         self._asked = self._pace.count(self._spec.reading.batch_max)
@@ -281,7 +293,7 @@ class Consumer:
             # With its lock in hand, nobody can open the slot and claim the same entries.
             if self._siblings.lock_closed(number):
                 try:
-                    taken = self.backlog.adopt(name)
+                    taken = self.backlog.adopt(name, self._siblings.waiting(number))
                 finally:
                     self._siblings.unlock(number)
                 log.info("took over %d entries from %s, whose slot is closed", taken, name)

@@ -179,7 +179,7 @@ class Session:
         """Take replies until a question is answered.
 
         Returns:
-            False when `interruptible` and the worker has to stop first.
+            False when `interruptible` and there is something to look at first.
         """
         while not ask.done:
             if self.wire is None:
@@ -187,7 +187,7 @@ class Session:
             came, reply = self.wire.receive(ask.deadline)
             if not came:
                 self._on_watch()
-                if interruptible and self._stopping:
+                if interruptible:
                     return False
                 continue
             item = self._expected.popleft()

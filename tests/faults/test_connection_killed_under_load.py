@@ -8,7 +8,7 @@ from support_pool import Pool, numbers, until
 
 
 def test_nothing_is_run_twice_or_left(make_pool: Callable[..., Pool]) -> None:
-    """Also the look for stranded entries some seconds later takes none for stranded that is just being read."""
+    """Also the audit some seconds later takes no entry for stranded that is just being read."""
     pool = make_pool(
         """
         def handle(message):

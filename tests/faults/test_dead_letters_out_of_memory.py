@@ -1,4 +1,4 @@
-"""The server is out of memory: it takes no dead letter, no new entry, nothing; and the worker crashes meanwhile."""
+"""The server is out of memory and takes no dead letter nor anything else; and the worker is killed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_entries_stay_pending_until_it_is_repaired(make_pool: Callable[..., Pool
         "--max-attempts", "2",
     )  # fmt: skip
     pool.redis.set("events:dlq", "no stream")
-    ids = pool.push(numbers(4)) + [pool.add({b"data": b"{"})]
+    ids = [*pool.push(numbers(4)), pool.add({b"data": b"{"})]
     ids += pool.push({"n": n} for n in range(5, 20))
     dead = {ids[n]: starts for n, starts in DEAD.items()}
     pool.start()

@@ -20,7 +20,7 @@ def test_it_is_not_retried_early(make_pool: Callable[..., Pool]) -> None:
         """)
     ids = pool.push(numbers(10))
     pool.start()
-    until(lambda: pool.dead(), "the dead letter of the one that crashes")
+    until(pool.dead, "the dead letter of the one that crashes")
     pool.wait_finished(entry for n, entry in enumerate(ids) if n not in (3, 6))
     until(lambda: pool.pending() == 1, "the acknowledgement of all but one")
     assert pool.started()[ids[3]] == 1

@@ -12,7 +12,7 @@ FIELDS = {b"field-%05d" % n: b"\xff%d" % n for n in range(10_000)}
 
 
 def test_handled_dead_lettered_and_replayed_whole(make_pool: Callable[..., Pool]) -> None:
-    """One is handled, the other rejected; put back from its dead letter, it is handled too, field by field."""
+    """One is handled, the other rejected; put back from its dead letter, it is handled too."""
     pool = make_pool("""
         def handle(message):
             started(message)

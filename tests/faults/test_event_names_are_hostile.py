@@ -1,4 +1,4 @@
-"""Event names that are no UTF-8, empty, enormous, or full of control characters; and events after the data."""
+"""Event names that are no UTF-8, empty, enormous, or full of control characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES = (b"\xff\xfe", b"", b"x" * 100_000, b"a\0b", b"\x1b[2J", b'quo"te\n', "Zo
 
 
 def test_handled_and_dead_lettered_like_any_other(make_pool: Callable[..., Pool]) -> None:
-    """Half of them are rejected, so that their names go through the log, the pipe and the dead letters too."""
+    """Half of them are rejected: their names go through the log, the pipe and the dead letters too."""
     pool = make_pool("""
         def handle(message):
             started(message)

@@ -1,4 +1,4 @@
-"""A handler that forks, and a child that goes on in our code: it returns, raises, exits, or becomes a program."""
+"""A handler that forks, and the child goes on in our code: it returns, raises, exits, becomes a program."""
 
 from __future__ import annotations
 

@@ -22,10 +22,9 @@ HANDLER = """
 
 @pytest.mark.parametrize("way", ["drain timeout", "second TERM", "QUIT"])
 def test_it_is_cut_off_and_not_charged(make_pool: Callable[..., Pool], way: str) -> None:
-    """By the time limit, by impatience, or at once: exit code 0, and the next pool runs it as if nothing was."""
-    pool = make_pool(
-        HANDLER, "--max-attempts", "1", "--drain-timeout", "0.5" if way == "drain timeout" else "300"
-    )
+    """By the limit, by impatience, or at once: exit code 0, and the next pool runs it with attempt 1."""
+    patience = "0.5" if way == "drain timeout" else "300"
+    pool = make_pool(HANDLER, "--max-attempts", "1", "--drain-timeout", patience)
     ids = pool.push(numbers(10))
     pool.start()
     pool.wait_started(ids[5])

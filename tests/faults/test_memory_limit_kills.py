@@ -38,7 +38,7 @@ def test_only_the_greedy_entry_is_charged(make_pool: Callable[..., Pool]) -> Non
     pool.assert_exact(ids, dead={ids[10]: 3, ids[20]: 3})
     letters = pool.dead()
     assert (letters[ids[20]].reason, letters[ids[20]].attempts) == ("crash: SIGABRT", 3)
-    # Whether the worker can still write the failure down is the allocator's affair; what it is charged is not.
+    # Whether the worker can still write the failure down is up to the allocator; what is charged is not.
     assert letters[ids[10]].reason in ("max_attempts", "crash: exit 70")
     assert letters[ids[10]].attempts == 3
     assert pool.counters()["FAILED"] == 6

@@ -35,7 +35,7 @@ def test_nothing_finished_is_run_again(make_own_pool: Callable[..., Pool], own_s
     with own_server.frozen():
         pool.books.set("frozen", 1)
         pool.wait_log(f"entry {ids[1]} cannot be dead-lettered")
-        pool.wait_log("consumer test:%d: no reply in time" % (1 - slot))
+        pool.wait_log(f"consumer test:{1 - slot}: no reply in time")
         killed = pool.kill_worker(slot)
     pool.wait_successor(killed, slot)
     ids += pool.push(numbers(20)[2:])

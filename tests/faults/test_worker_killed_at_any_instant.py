@@ -1,4 +1,4 @@
-"""kill -9 of a busy worker, again and again, wherever it is: between two marks of the journal, in its boot."""
+"""kill -9 of a busy worker, again and again, wherever it is: between two journal marks, in its boot."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import psutil
 from support_servers import Server
 
-from rsq.ipc.cells import D, P, PoolState, S
+from rsq.ipc.cells import D, DeskState, P, PoolState, S
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Batch
 from rsq.ipc.ledger import BATCH_BOUNDS, DEAD, C
@@ -259,6 +259,14 @@ class Pool:
         finally:
             segment.close()
 
+    def desk_state(self, slot: int = 0) -> DeskState:
+        """Return what the worker in a slot says that it is doing."""
+        segment = self.segment()
+        try:
+            return DeskState(segment.slot(slot).desk.view[D.STATE])
+        finally:
+            segment.close()
+
     def is_booted(self, pid: int, slot: int = 0) -> bool:
         """Tell whether this process is ready to read in a slot."""
         segment = self.segment()
@@ -400,15 +408,16 @@ class Pool:
 
     def started(self) -> dict[str, int]:
         """Return how often the handler was started with each entry."""
-        return self._ledger("ledger:started")
+        return self.hash("ledger:started")
 
     def finished(self) -> dict[str, int]:
         """Return how often the handler returned, for each entry."""
-        return self._ledger("ledger:finished")
+        return self.hash("ledger:finished")
 
-    def _ledger(self, key: str) -> dict[str, int]:
+    def hash(self, key: str) -> dict[str, int]:
+        """Return a hash that handlers have written beside the ledger: entry id -> number."""
         rows: Any = self.books.hgetall(key)
-        return {entry.decode(): int(count) for entry, count in rows.items()}
+        return {entry.decode(): int(number) for entry, number in rows.items()}
 
     def wait_started(self, entry: str, times: int = 1) -> None:
         """Wait until the handler was started with an entry that often."""

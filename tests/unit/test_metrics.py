@@ -21,7 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support_shared import child, shared, stay
 
-from rsq.ipc.cells import D, DeskState, P, PoolState, S, SeatState
+from rsq.ipc.cells import CHARGED, D, DeskState, P, PoolState, S, SeatState
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Journal, Kind, Outcome
 from rsq.ipc.ledger import EVENTS_MAX, C, Events
@@ -280,11 +280,12 @@ def test_a_slot_at_work(segment: Segment) -> None:
         *[True] * 3,
     )
     assert (seen.held, seen.waiting) == (2, 4), "the first one is finished"
-    assert (seen.came, seen.went) == (60, 30)
+    assert (seen.came, seen.went) == (1.0, 0.5)
     assert (seen.restarts["crash"], seen.restarted) == (2, 2)
     assert (view.uptime_s, view.heartbeat_s, view.workers) == (60.0, 1.0, 2)
-    slot.desk.view[D.RUNNING] = 0
-    assert snapshot(segment, NOW, EPOCH).slots[1].current is None
+    for stopped in (0, CHARGED + 1):  # between two entries; after the crash, while the successor charges it
+        slot.desk.view[D.RUNNING] = stopped
+        assert snapshot(segment, NOW, EPOCH).slots[1].current is None
 
 
 def test_a_slot_between_two_processes(segment: Segment) -> None:
@@ -571,3 +572,13 @@ def test_any_bytes_can_be_scraped(
     seen = snapshot(segment)
     assert seen.slots[0].slot == 0
     assert _exposed(segment)
+
+
+def test_a_young_pool_has_no_minute_to_average_over(segment: Segment) -> None:
+    """Rates are per second of the pool's own life as long as that is shorter than a minute."""
+    slot = segment.slot(0)
+    slot.rates.add(NOW - 20, 1000, 1000)
+    slot.rates.add(NOW - 5, 100, 50)
+    segment.pool.real[P.HEARTBEAT], segment.pool.real[P.STARTED] = NOW - 1, EPOCH - 10
+    seen = snapshot(segment, NOW, EPOCH).slots[0]
+    assert (seen.came, seen.went) == (10.0, 5.0)

@@ -53,8 +53,8 @@ BUSY = SlotView(
     ),
     waiting=3,
     held=7,
-    came=24000,
-    went=23988,
+    came=400.0,
+    went=399.8,
     restarts=_counts(CAUSES, crash=2, recycle=1),
     cpu_s=3512.2,
     rss=61 << 20,
@@ -207,7 +207,7 @@ def test_durations_rates_and_sizes() -> None:
     assert [span(value) for value in seconds] == [
         "0.0s", "0.0s", "9.9s", "10s", "119s", "2m", "120m", "2h", "71h", "3d", "11574d", "ages", "ages",
     ]  # fmt: skip
-    assert [rate(count) for count in (0, 1, 60, 5990, 5999, 60_000)] == [
+    assert [rate(count / 60) for count in (0, 1, 60, 5990, 5999, 60_000)] == [
         "0",
         "0.0",
         "1.0",
