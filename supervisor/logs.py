@@ -19,6 +19,7 @@ class _Text(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(message)s", _TIME)
+        self.converter = time.gmtime
 
 
 class _File(logging.handlers.WatchedFileHandler):
@@ -31,7 +32,7 @@ class _File(logging.handlers.WatchedFileHandler):
         def private(path: str, flags: int) -> int:
             return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
-        opened = open(
+        opened = open(  # noqa: SIM115 - closed by the handler
             self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private
         )
         return cast("TextIOWrapper", opened)

@@ -167,7 +167,8 @@ class Consumer:
         if self._controls.is_intruder:
             os._exit(0)
         now = time.monotonic()
-        if self._adopted < self._controls.wakes:
+        # Not before all own entries are held: what is adopted lies anywhere, and the watermark covers it then.
+        if self._adopted < self._controls.wakes and not self.backlog.resting:
             wakes = self._controls.wakes
             self._stop_waiting()
             self._adopt()
