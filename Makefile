@@ -1,4 +1,4 @@
-# make demo | make test | make check: each makes the environment first if it is missing.
+# make demo | test | check | bench | docs: each makes the environment first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check bench docs clean
 
 demo: $(STAMP)
-	$(BIN)/python -m rsq.examples.demo
+	@$(BIN)/python -m rsq.examples.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
@@ -22,9 +22,10 @@ bench: $(STAMP)
 	$(BIN)/python -m rsq.bench.recovery
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "making the environment in $(VENV), once"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
 clean:

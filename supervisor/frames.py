@@ -32,7 +32,11 @@ def tell(slot: int, frame: Mapping[str, Any]) -> None:
     trace = frame.get("traceback")
     if trace and (level >= logging.ERROR or log.isEnabledFor(logging.DEBUG)):
         words += "\n" + printable(str(trace).rstrip(), keep="\n")
-    log.log(level, "%s", words, extra=_fields(number, frame))
+    record = log.makeRecord(log.name, level, __file__, 0, "%s", (words,), None, extra=_fields(number, frame))
+    at = frame.get("at")
+    if isinstance(at, float):  # when it happened, not when it was read here
+        record.created, record.msecs = at, at % 1 * 1000
+    log.handle(record)
 
 
 def line(slot: int, frame: Mapping[str, Any]) -> tuple[int, str]:
@@ -49,7 +53,8 @@ def line(slot: int, frame: Mapping[str, Any]) -> tuple[int, str]:
     if kind == "dead":
         reason = one_line(str(frame.get("reason") or "unknown reason"), _ERROR_MAX)
         after = f" after {attempt} attempt{'s' if attempt > 1 else ''}" if attempt else ""
-        return logging.ERROR, f"slot {slot}: {_entry(frame)} dead-lettered{after}: {reason}{_because(error)}"
+        because = "" if error == reason else _because(error)
+        return logging.ERROR, f"slot {slot}: {_entry(frame)} dead-lettered{after}: {reason}{because}"
     names = logging.getLevelNamesMapping()
     level = names.get(str(frame.get("level") or "info").upper(), logging.INFO)
     text = one_line(str(frame.get("text") or error or kind or "an empty report"))

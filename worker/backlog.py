@@ -63,7 +63,8 @@ class Backlog:
         taken = len(made.run) + len(made.wait)
         if made.ack or made.bury or taken:
             log.info(
-                "recovered: %d were finished and are acknowledged now, %d go on, %d wait, %d dead-lettered",
+                "%s recovered: %d were finished and acknowledged now, %d go on, %d wait, %d dead-lettered",
+                self._group.consumer,
                 len(made.ack), len(made.run), len(made.wait), len(made.bury),
             )  # fmt: skip
 

@@ -111,6 +111,8 @@ def main(birth: Birth, control_fd: int) -> int:
         handler = birth.handler or load_handler(birth.spec.work.handler)
         serializer = load_serializer(birth.spec.work.serializer, allow_pickle=birth.spec.work.allow_pickle)
         handler.start()
+        if controls.is_intruder:
+            os._exit(0)
         consumer = Consumer(
             birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment)
         )

@@ -167,7 +167,7 @@ class Consumer:
         if self._controls.is_intruder:
             os._exit(0)
         now = time.monotonic()
-        # Not before all own entries are held: what is adopted lies anywhere, and the watermark covers it then.
+        # Not before all own entries are held: only then does the watermark cover what is adopted.
         if self._adopted < self._controls.wakes and not self.backlog.resting:
             wakes = self._controls.wakes
             self._stop_waiting()

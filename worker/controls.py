@@ -79,7 +79,8 @@ class Controls:
 
     def restore(self) -> None:
         """Take the signals back if user code has changed them."""
-        if signal.getsignal(signal.SIGTERM) != self._term:
+        alarm = signal.getsignal(signal.SIGALRM)
+        if signal.getsignal(signal.SIGTERM) != self._term or self._on_alarm not in (None, alarm):
             self._take_signals()
 
     def use_alarm(self, handler: Callable[[int, FrameType | None], None]) -> None:

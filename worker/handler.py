@@ -128,7 +128,7 @@ def load(name: str) -> Handler:
         except AttributeError:
             raise HandlerError(f"there is no {path!r} in {module_name} ({_file(module)})") from None
     if not callable(found):
-        raise HandlerError(f"{name} is a {type(found).__name__}, not a function that takes a message")
+        raise HandlerError(f"{name} is of type {type(found).__name__}, not a function that takes a message")
     try:
         inspect.signature(found).bind(None)
     except TypeError as error:

@@ -127,12 +127,12 @@ class Runner:
                 fields = entry[1]
                 data = decode(fields[1]) if fields[0] == b"data" else payload(fields, decode)
             except Exception as error:
-                self._failed(at, entry, attempts, as_decode_error(error))
+                until = self._failed(at, entry, attempts, as_decode_error(error), until)
             else:
                 try:
                     handle(message(entry, data) if attempts is None else message(entry, data, attempts[at]))
                 except BaseException as error:  # whatever user code throws is a failure of this entry
-                    self._failed(at, entry, attempts, error)
+                    until = self._failed(at, entry, attempts, error, until)
             at += 1
         if stop and self._controls.is_intruder:
             os._exit(0)
@@ -148,12 +148,19 @@ class Runner:
             marks[at] = clock()
         return at
 
-    def _failed(self, at: int, entry: Raw, attempts: Sequence[int] | None, error: BaseException) -> None:
-        """Decide on a failed attempt and write it down; Redis is told after the chunk."""
+    def _failed(
+        self, at: int, entry: Raw, attempts: Sequence[int] | None, error: BaseException, until: float
+    ) -> float:
+        """Decide on a failed attempt and write it down; Redis is told after the chunk.
+
+        Return until when the chunk may go on: not at all with a dead letter, for its story is in this
+        process alone until it is written, and the next entry may kill the process.
+        """
         if self._controls.stopping and self._controls.is_intruder:
-            os._exit(1)
+            os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
         attempt = 1 if attempts is None else attempts[at]
-        words, trace = describe(error), story(error)
+        words = describe(error)
+        trace = "" if isinstance(error, DecodeError) else story(error)  # the frames would all be ours
         verdict = judge(error, attempt, self._spec.retries, random.random)
         if verdict.outcome is Outcome.WAITING:
             self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
@@ -163,6 +170,7 @@ class Runner:
         self._journal.outcomes[at] = verdict.outcome
         self.report(entry[0], attempt, verdict, words, trace, field(entry[1], b"event"))
         self._session.check()  # with our descriptors gone, those of the next handler may be gone too
+        return 0.0 if self._letters else until
 
     def report(
         self, entry: bytes, attempt: int, verdict: Verdict, error: str, trace: str, event: bytes | None = None
@@ -353,8 +361,8 @@ _ACKED = (Outcome.DONE, Outcome.LOST)
 
 
 def as_decode_error(error: Exception) -> Exception:
-    """Return the error of a payload that cannot be decoded; a lack of memory is not the payload's fault."""
-    if isinstance(error, DecodeError | MemoryError):
+    """Return the error of a payload that cannot be decoded; a lack of memory or time is not its fault."""
+    if isinstance(error, DecodeError | MemoryError | SoftTimeout):
         return error
     wrapped = DecodeError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error

@@ -101,24 +101,19 @@ def describe(error: BaseException) -> str:
     except BaseException as worse:  # user code runs in __str__
         words = f"<its text cannot be made: {type(worse).__name__}>"
     name = type(error).__name__
-    return _clean(f"{name}: {words}" if words else name)
+    return f"{name}: {words}" if words else name
 
 
 def story(error: BaseException) -> str:
     """Return the traceback of an error, whatever its parts do, without our own frames on top."""
     try:
-        return _clean("".join(traceback.format_exception(type(error), error, _user_frames(error))))
+        return "".join(traceback.format_exception(type(error), error, _user_frames(error)))
     except BaseException:  # user code runs in __repr__ and __str__
         try:
             frames = "".join(traceback.format_tb(_user_frames(error)))
         except BaseException:
             frames = ""
         return f"Traceback (most recent call last):\n{frames}{describe(error)}\n"
-
-
-def _clean(words: str) -> str:
-    """Return text without what cannot be written as UTF-8."""
-    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:

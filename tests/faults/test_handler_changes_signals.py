@@ -26,8 +26,8 @@ def test_drain_works_all_the_same(make_pool: Callable[..., Pool], change: str) -
                 {CHANGES[change]}
             finished(message)
         """,
-        "--batch-ms",
-        "20",
+        "--batch-max",
+        "50",
         "--soft-timeout",
         "5",
     )

@@ -140,6 +140,21 @@ class Pool:
         """Run it until the stream is read and settled; return its exit code."""
         return self.start("--stop-when-empty", *options, ready=False).wait()
 
+    def say(self, *words: str) -> tuple[int, str]:
+        """Run the program with the usual options and these words; return exit code and all it said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "rsq.supervisor.cli", *self.options, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
     @property
     def pid(self) -> int:
         """Pid of the master."""

@@ -1,0 +1,58 @@
+"""Somebody else listens on the port for metrics."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from support_pool import Pool, numbers
+
+from rsq.supervisor.settings import DEFAULT_METRICS
+
+HANDLER = """
+    def handle(message):
+        started(message)
+        finished(message)
+    """
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address at which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_address_that_was_asked_for(make_pool: Callable[..., Pool], taken: str) -> None:
+    """One line, exit code 78, nothing was read."""
+    pool = make_pool(HANDLER)
+    ids = pool.push(numbers(3))
+    code, output = pool.say("--metrics", taken, "app:handle")
+    assert code == 78
+    (line,) = output.splitlines()
+    assert f"metrics cannot be served on {taken}: Address already in use" in line
+    assert pool.redis.xinfo_groups("events") == []
+    assert pool.run() == 0
+    pool.assert_exact(ids)
+
+
+def test_the_default_address(make_pool: Callable[..., Pool]) -> None:
+    """A warning: the pool works without metrics over HTTP."""
+    pool = make_pool(HANDLER)
+    at = pool.options.index("--metrics")
+    del pool.options[at : at + 2]
+    ids = pool.push(numbers(3))
+    host, _, port = DEFAULT_METRICS.rpartition(":")
+    try:
+        listener = socket.create_server((host, int(port)))
+    except OSError:
+        listener = None  # taken already: all the better
+    try:
+        assert pool.run() == 0
+    finally:
+        if listener:
+            listener.close()
+    assert "WARNING" in pool.log()
+    assert f"metrics cannot be served on {DEFAULT_METRICS}: Address already in use" in pool.log()
+    pool.assert_exact(ids)
