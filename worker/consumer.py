@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..ipc.cells import D, DeskState
-from ..ipc.journal import Outcome
 from ..ipc.ledger import C
 from ..ipc.slot import Slot
 from ..streams.entry import Raw
@@ -277,13 +276,7 @@ class Consumer:
         there = {entry[0] for entry, _ in found}
         missing = [(entry, attempt) for entry, attempt in wanted if entry not in there]
         if missing:
-            log.error(
-                "%d pending entries are gone from stream %s, their data is lost: %s",
-                len(missing), self._group.stream, b" ".join(entry for entry, _ in missing[:10]).decode(),
-            )  # fmt: skip
-            self._runner.finish(
-                [entry for entry, _ in missing], [attempt for _, attempt in missing], Outcome.LOST, {}
-            )
+            self._runner.lose(missing)
         if found:
             self._runner.run([entry for entry, _ in found], [attempt for _, attempt in found])
 

@@ -17,7 +17,7 @@ from time import monotonic
 from types import FrameType
 
 from ..ipc.cells import D, DeskState
-from ..ipc.journal import Outcome
+from ..ipc.journal import JOURNAL_MAX, Outcome
 from ..ipc.ledger import C
 from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw, field, parse_id, payload, text
@@ -293,6 +293,18 @@ class Runner:
                     letter.entry.decode(),
                 )
                 self._journal.outcomes[at] = Outcome.LOST
+
+    def lose(self, gone: list[tuple[bytes, int]]) -> None:
+        """Report and count (id, attempt) of entries whose data was deleted while they were pending."""
+        log.error(
+            "%d pending entries are gone from stream %s, their data is lost: %s",
+            len(gone),
+            self._group.stream,
+            b" ".join(entry for entry, _ in gone[:10]).decode(),
+        )
+        for at in range(0, len(gone), JOURNAL_MAX):
+            ids, attempts = zip(*gone[at : at + JOURNAL_MAX], strict=True)
+            self.finish(list(ids), list(attempts), Outcome.LOST, {})
 
     def finish(
         self, ids: list[bytes], attempts: list[int], outcome: Outcome, letters: dict[int, Letter]

@@ -58,6 +58,10 @@ class Shelf:
         """Return when the first entry is due, in monotonic seconds."""
         return self._heap[0].at if self._heap else None
 
+    def attempts(self) -> list[tuple[bytes, int]]:
+        """Return (id, attempt) of what waits to be tried again."""
+        return [(due.entry, due.attempt) for due in self._heap if due.letter is None]
+
     def clear(self) -> None:
         """Forget what is in memory; the table stays."""
         self._heap.clear()

@@ -17,7 +17,7 @@ def test_nothing_is_run_twice_or_left(make_pool: Callable[..., Pool]) -> None:
                 pipeline.hincrby("ledger:finished", message.id, 1)
                 pipeline.execute()
         """,
-        "--block-ms", "10", "--batch-ms", "10",
+        "--block-ms", "10", "--batch-max", "50",
     )  # fmt: skip
     ids = pool.push(numbers(40_000))
     pool.start()

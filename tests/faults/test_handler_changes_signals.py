@@ -26,12 +26,12 @@ def test_drain_works_all_the_same(make_pool: Callable[..., Pool], change: str) -
                 {CHANGES[change]}
             finished(message)
         """,
-        "--batch-max",
-        "50",
+        "--batch-ms",
+        "20",
         "--soft-timeout",
         "5",
     )
-    ids = pool.push(numbers(6000))
+    ids = pool.push(numbers(10_000))
     pool.start()
     until(lambda: len(pool.finished()) > 300, "a worker in full swing")
     assert pool.stop() == 0
