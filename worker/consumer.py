@@ -162,7 +162,7 @@ class Consumer:
     def _turn(self) -> None:
         """Do one thing: the first of these that there is to do."""
         self._controls.restore()
-        self._controls.look()  # while replies come without a pause, nothing else would
+        self._controls.glance()  # while replies come without a pause, nothing else would
         if self._controls.is_intruder:
             os._exit(0)
         now = time.monotonic()

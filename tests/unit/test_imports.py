@@ -22,7 +22,7 @@ OWNERS = {
     "click": {"supervisor/cli.py", "supervisor/operate.py", "supervisor/failing.py"},
     "redis": {"streams"},
 }
-LINES_MAX = 510
+LINES_MAX = 400
 MODULES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -40,7 +40,7 @@ def _imports(module: Path) -> Iterator[str]:
 
 def test_there_is_something_to_check() -> None:
     assert len(MODULES) > 30
-    assert "rsq.ipc.exitcodes.CONFIG" in set(_imports(Path("supervisor/policy.py")))
+    assert "rsq.ipc.exitcodes.CONFIG" in set(_imports(Path("supervisor/happenings.py")))
     assert "rsq.supervisor.reexec" in set(_imports(Path("supervisor/hands.py")))
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsq.ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death
-from rsq.supervisor.policy import BOOT_TRIES, FREEZE_S, TICK_S, begin, next_deadline, step
+from rsq.supervisor.happenings import BOOT_TRIES
+from rsq.supervisor.policy import FREEZE_S, TICK_S, begin, next_deadline, step
 from rsq.supervisor.states import (
     Action,
     Drain,
