@@ -19,8 +19,8 @@ from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
 from ..streams.entry import format_id, parse_id
 from ..streams.group import Group, counters, next_id
+from .books import Books
 from .recovery import Plan, culprit, current, from_table, plan, reach
-from .runner import Runner
 from .session import Session
 from .shelf import Letter, Shelf
 from .spec import Spec
@@ -34,11 +34,11 @@ class Backlog:
     """Pending entries that this slot has not read just now."""
 
     def __init__(
-        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, runner: Runner
+        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, books: Books
     ) -> None:
         """Bring together what recovery works on."""
         self._spec, self._slot, self._group = spec, slot, group
-        self._session, self._shelf, self._runner = session, shelf, runner
+        self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
         self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
         self.resting = False  # entries above the watermark may be left
@@ -87,7 +87,7 @@ class Backlog:
                     slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
                 slot.journal.outcomes[at] = verdict.outcome
                 words = death.words if verdict.reason == "" else verdict.reason
-                self._runner.report(entry, attempt, verdict, words, "")
+                self._books.report(entry, attempt, verdict, words, "")
                 desk[D.RUNNING] = CHARGED + at
         if desk[D.RUNNING] >= CHARGED:
             slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
@@ -136,7 +136,7 @@ class Backlog:
             else:
                 self._shelf.put_letter(letter, 0.0)
         if letters:
-            self._runner.bury(letters)
+            self._books.bury(letters)
         for entry, (value, due) in made.wait.items():
             attempt, dead = from_table(value)
             unsent = None if dead is None else self._letter(entry, attempt, dead, death)
@@ -175,8 +175,8 @@ class Backlog:
         ids = batch.ids[start:end]
         replies = self._session.call(*[self._group.look(entry) for entry in ids])
         found = [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
-        rows = [0 if entry is None else self._runner.row_of(entry) for entry in found]
-        self._runner.book(batch.number, ids, batch.attempts, start, end, rows)
+        rows = [0 if entry is None else self._books.row_of(entry) for entry in found]
+        self._books.book(batch.number, ids, batch.attempts, start, end, rows)
 
     def rest(self) -> None:
         """Take the next page of entries above the watermark into held form."""
@@ -213,7 +213,7 @@ class Backlog:
 
     def _hold(self, attempts: dict[bytes, int]) -> None:
         """Claim entries for the attempts given; the journal knows them before Redis does."""
-        self._runner.free_bank()
+        self._books.free_bank()
         batch = self._slot.journal.open(list(attempts), list(attempts.values()), Kind.CLAIM)
         by_attempt: dict[int, list[bytes]] = {}
         for entry, attempt in attempts.items():
@@ -263,11 +263,11 @@ class Backlog:
         waiting = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]
         gone = [item for item in waiting if parse_id(item[0]) <= slot.desk.watermark]
         if gone:
-            self._runner.lose(gone)
+            self._books.lose(gone)
         ids = sorted(pending, key=parse_id)
         while ids:
             page = ids[-JOURNAL_MAX:]
-            self._runner.free_bank()
+            self._books.free_bank()
             batch = slot.journal.open(page, [pending[entry] for entry in page], Kind.CLAIM)
             by_counter: dict[int, list[bytes]] = {}
             for entry in page:

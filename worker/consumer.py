@@ -22,6 +22,7 @@ from ..streams.keys import consumer
 from ..streams.serializers import Serializer
 from ..streams.wire import Lost
 from .backlog import Backlog
+from .books import Books
 from .controls import Controls
 from .handler import Handler
 from .pace import Pace
@@ -88,10 +89,11 @@ class Consumer:
         real = slot.desk.real
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
+        self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
         self._runner = Runner(
-            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._pace, controls
+            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls
         )
-        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._runner)
+        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
         self._read: Ask | None = None  # the read whose reply is still to come
         self._asked = 0
         self._received = 0  # bytes of this connection up to the last read's reply
@@ -253,7 +255,7 @@ class Consumer:
         letters = [item.letter for item in due if item.letter is not None]
         if letters:
             ids, attempts = [letter.entry for letter in letters], [letter.attempt for letter in letters]
-            self._runner.finish(ids, attempts, letters[0].outcome, dict(enumerate(letters)))
+            self._books.finish(ids, attempts, letters[0].outcome, dict(enumerate(letters)))
         again = [(item.entry, item.attempt) for item in due if item.letter is None]
         if again:
             self._claim(again)
@@ -276,7 +278,7 @@ class Consumer:
         there = {entry[0] for entry, _ in found}
         missing = [(entry, attempt) for entry, attempt in wanted if entry not in there]
         if missing:
-            self._runner.lose(missing)
+            self._books.lose(missing)
         if found:
             self._runner.run([entry for entry, _ in found], [attempt for _, attempt in found])
 

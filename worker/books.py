@@ -1,0 +1,222 @@
+"""The books: what of an entry is written down, in which order, for whom.
+
+The journal is for the successor, the ledger for whoever counts, the pipe for whoever reads logs, and
+the dead letters for people. What ends here without its handler being called (a letter that could not
+be written before, data that was deleted) goes through the journal like everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from time import monotonic
+
+from ..ipc.cells import D
+from ..ipc.journal import JOURNAL_MAX, Outcome
+from ..ipc.slot import Slot
+from ..streams.entry import Raw, field, parse_id, text
+from ..streams.group import Group, pack
+from ..streams.letter import Written, write_command
+from ..streams.wire import Lost
+from .pace import Pace
+from .recovery import to_bury
+from .session import Refused, Session
+from .shelf import Letter, Shelf
+from .spec import Spec
+from .tally import count_outcomes, count_times, count_waits
+from .verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+_BURY_AGAIN_S = 2.0
+ACKED = (Outcome.DONE, Outcome.LOST)
+
+
+class Books:
+    """The books of one slot."""
+
+    def __init__(
+        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, pace: Pace
+    ) -> None:
+        """Bring together what is written to."""
+        self._spec, self._slot, self._group = spec, slot, group
+        self._session, self._shelf, self._pace = session, shelf, pace
+        self._journal, self._ledger = slot.journal, slot.ledger
+        self._sums, self._counters = slot.ledger.sums, slot.ledger.sums.counters
+        self._desk = slot.desk.view
+
+    def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None) -> int:
+        """Write a batch into the journal, and strike its entries from the waiting table."""
+        self.free_bank()
+        number = self._journal.open(ids, attempts)
+        if attempts is not None:
+            self._shelf.forget(list(ids))
+        return number
+
+    def free_bank(self) -> None:
+        """Wait until Redis has confirmed all of the batch whose bank is written next."""
+        oldest = self._session.oldest_debt()
+        if oldest is not None and oldest < self._journal.number:
+            self._session.settle()
+
+    def report(
+        self, entry: bytes, attempt: int, verdict: Verdict, error: str, trace: str, event: bytes | None = None
+    ) -> None:
+        """Put a failure into the pipe, for whoever logs and shows it."""
+        waits = verdict.outcome is Outcome.WAITING
+        frame = {
+            "kind": "failure" if waits else "dead",
+            "at": time.time(),
+            "id": entry.decode(),
+            "event": None if event is None else text(event[:200]),
+            "attempt": attempt,
+            "max": self._spec.retries.max_attempts,
+            "reason": verdict.reason,
+            "error": shorten(error, 2000),
+            "traceback": shorten(trace, 16000),
+            "retry_in": verdict.delay_s if waits else None,
+        }
+        self._slot.pipe.put(frame)
+
+    def book(
+        self,
+        number: int,
+        ids: Sequence[bytes],
+        attempts: Sequence[int] | None,
+        start: int,
+        end: int,
+        rows: Sequence[int] | None,
+    ) -> bytes:
+        """Count finished entries of the newest batch in the ledger, once; return their outcomes.
+
+        Arguments:
+            number: of the batch.
+            ids: of the entries from `start` to `end` in it.
+            attempts: of the whole batch; None when all are first ones.
+            start, end: the part that is counted.
+            rows: the histogram row of each entry's event; None when none has one.
+        """
+        outcomes = bytes(self._journal.outcomes[start:end])
+        marks = self._journal.marks[start : end + 1].tolist()
+        starts = marks[:-1]
+        if attempts is not None:
+            firsts = [at for at, attempt in enumerate(attempts[start:end]) if attempt == 1]
+            ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
+        now = marks[-1]
+        count_times(self._sums, marks, rows)
+        count_waits(self._sums, ids, starts, time.time() - monotonic())
+        left = count_outcomes(self._counters, outcomes, len(ids))
+        self._ledger.commit(number, end)
+        self._slot.rates.add(now, len(ids), left)
+        self._pace.handled(end - start, now - marks[0])
+        desk = self._desk
+        desk[D.HELD] = max(0, desk[D.HELD] - (end - start))
+        desk[D.WAITING] = len(self._shelf)
+        self._slot.desk.real[D.HANDLER_S] = self._pace.handler_s
+        return outcomes
+
+    def bury(self, letters: dict[int, Letter]) -> None:
+        """Write dead letters of the newest batch, keyed by place; in one round trip for all.
+
+        What cannot be written now goes back to the shelf: it stays pending and is tried again.
+        """
+        source = self._spec.source
+        now_ms = int(time.time() * 1000)
+        commands = [
+            pack(
+                *write_command(
+                    source.stream,
+                    source.dlq,
+                    source.group,
+                    self._group.consumer,
+                    letter.entry,
+                    attempts=letter.attempt,
+                    reason=letter.reason,
+                    error=letter.error,
+                    traceback=letter.traceback,
+                    first_ms=parse_id(letter.entry)[0],
+                    last_ms=now_ms,
+                )
+            )
+            for letter in letters.values()
+        ]
+        try:
+            replies = self._session.call(*commands)
+        except (Lost, Refused) as error:
+            replies = [error] * len(commands)
+        for (at, letter), reply in zip(letters.items(), replies, strict=True):
+            if isinstance(reply, Exception):
+                log.error(
+                    "entry %s cannot be dead-lettered to %s yet, it stays pending: %s",
+                    letter.entry.decode(), source.dlq, reply,
+                )  # fmt: skip
+                self._shelf.put_letter(letter, monotonic() + _BURY_AGAIN_S)
+                self._journal.outcomes[at] = Outcome.HELD_BACK
+            elif reply == Written.LOST:
+                log.error(
+                    "entry %s was deleted from the stream while pending: its data is lost",
+                    letter.entry.decode(),
+                )
+                self._journal.outcomes[at] = Outcome.LOST
+
+    def lose(self, gone: list[tuple[bytes, int]]) -> None:
+        """Report and count (id, attempt) of entries whose data was deleted while they were pending."""
+        log.error(
+            "%d pending entries are gone from stream %s, their data is lost: %s",
+            len(gone),
+            self._group.stream,
+            b" ".join(entry for entry, _ in gone[:10]).decode(),
+        )
+        for at in range(0, len(gone), JOURNAL_MAX):
+            ids, attempts = zip(*gone[at : at + JOURNAL_MAX], strict=True)
+            self.finish(list(ids), list(attempts), Outcome.LOST, {})
+
+    def finish(
+        self, ids: list[bytes], attempts: list[int], outcome: Outcome, letters: dict[int, Letter]
+    ) -> None:
+        """Journal, write and count entries that end without their handler being called.
+
+        A letter's entry has been counted as read: the journal gets its row of the waiting table instead
+        of a bare attempt, and the row goes only when the journal says how the entry ended.
+        """
+        attempts = [
+            to_bury(attempt, letters[at].outcome) if at in letters else attempt
+            for at, attempt in enumerate(attempts)
+        ]
+        self.free_bank()
+        number = self._journal.open(ids, attempts)
+        now = monotonic()
+        self._journal.outcomes[: len(ids)] = bytes([outcome]) * len(ids)
+        for at, letter in letters.items():
+            self._journal.outcomes[at] = letter.outcome
+        for at in range(len(ids) + 1):
+            self._journal.marks[at] = now
+        self._shelf.forget(ids)
+        self.bury(letters)
+        outcomes = bytes(self._journal.outcomes[: len(ids)])
+        left = count_outcomes(self._counters, outcomes, sum(attempt == 1 for attempt in attempts))
+        self._ledger.commit(number, len(ids))
+        self._slot.rates.add(now, 0, left)
+        acked = [entry for entry, code in zip(ids, outcomes, strict=True) if code in ACKED]
+        if acked:
+            self._session.owe(number, self._group.ack(acked))
+
+    def rows(self, entries: Sequence[Raw]) -> list[int] | None:
+        """Return the histogram rows of the entries' events; None when none of them has one."""
+        fields = [entry[1] for entry in entries]
+        if all(len(flat) == 2 for flat in fields):
+            return None
+        row = self._slot.events.row
+        events = [field(flat, b"event") for flat in fields]
+        return None if not any(events) else [0 if event is None else row(event) for event in events]
+
+    def row_of(self, entry: Raw) -> int:
+        """Return the histogram row of an entry's event."""
+        event = field(entry[1], b"event")
+        return 0 if event is None else self._slot.events.row(event)
+
+
+def shorten(words: str, most: int) -> str:
+    """Return text of at most about `most` characters, cut in the middle."""
+    return words if len(words) <= most else f"{words[: most // 2]} ... {words[-most // 2 :]}"
