@@ -65,9 +65,7 @@ class Pipe:
                 tail = head  # not ours: written by a process that died, or by nobody
                 break
             try:
-                frame = msgpack.unpackb(
-                    self._copy_out(tail + _LENGTH, size), unicode_errors="surrogatepass"
-                )
+                frame = msgpack.unpackb(self._copy_out(tail + _LENGTH, size), unicode_errors="surrogatepass")
             except (ValueError, msgpack.UnpackException):
                 frame = None
             if isinstance(frame, dict):

@@ -96,6 +96,8 @@ def run(segment: Segment, listener: socket.socket | None, lifeline_fd: int) -> i
             if server is not None and server.fileno() in ready:
                 server.handle_request()
     deadline = time.monotonic() + _LAST_WORDS_S
+    if server is not None:
+        server.finish(deadline)
     while pipes.drain() and time.monotonic() < deadline:
         pass
     return os.EX_OK

@@ -71,7 +71,7 @@ class Master:
         dirty = [
             slot for slot in beyond if segment.used(slot) and look(segment, slot, None, memory=False).held
         ]
-        self._state = begin(self._pool.rules, list(self._hands.workers), dirty)
+        self._state = begin(self._pool.rules, list(self._hands.workers) if legacy else None, dirty)
         self._memory_at = self._asked_at = 0.0
         self._code: int | None = None
 

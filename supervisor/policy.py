@@ -43,20 +43,21 @@ TICK_S = 1.0  # the longest the master sleeps
 FREEZE_S = 1.0  # how long a stopped process may take to be seen as stopped
 
 
-def begin(rules: Rules, found: Sequence[int] = (), dirty: Sequence[int] = ()) -> State:
+def begin(rules: Rules, found: Sequence[int] | None = None, dirty: Sequence[int] = ()) -> State:
     """Return the first state of a master.
 
     Arguments:
         rules: what the operator asked for.
-        found: slots in which workers of this very process, before it re-executed itself, run on.
+        found: slots in which workers of this very process, before it re-executed itself, run on; perhaps
+            none just then. None when this is no reload.
         dirty: slots beyond the wanted ones whose memory tells of entries in hand.
     """
     seats = {slot: Seat(slot) for slot in range(rules.workers)}
-    for slot in found:
+    for slot in found or ():
         seats[slot] = Seat(slot, Phase.STARTING, fresh=False)  # whether it has booted is seen at once
     for slot in dirty:
         seats.setdefault(slot, Seat(slot, retire=True))
-    reloaded = bool(found)
+    reloaded = found is not None
     return State(
         seats,
         rules.workers,

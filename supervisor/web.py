@@ -26,6 +26,7 @@ log = logging.getLogger("rsq.exporter")
 
 CONNECTIONS_MAX = 32
 CONNECTION_S = 5.0
+_FINISH_EVERY_S = 0.005
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -53,6 +54,14 @@ class Server(ThreadingHTTPServer):
             if deadline <= now:
                 self._cut(connection)
         return min((deadline for _, deadline in self._connections()), default=None)
+
+    def finish(self, deadline: float) -> None:
+        """Accept no more, and wait until those that were accepted have their answer.
+
+        After a reload the next exporter listens on the same socket: no scrape must fall between the two.
+        """
+        while self._open and time.monotonic() < deadline:
+            time.sleep(_FINISH_EVERY_S)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand a connection to a thread of its own."""

@@ -28,8 +28,8 @@ class Pace:
         """Return COUNT for the next read, at most `room`."""
         wanted = 1
         if self.handler_s:
-            wanted = int(self._reading.batch_s / self.handler_s)
-            wanted = min(wanted, max(1, self._last) * _GROWTH, self._reading.batch_max)
+            work = self._reading.batch_s / self.handler_s
+            wanted = int(min(work, max(1, self._last) * _GROWTH, self._reading.batch_max))
         if self.entry_bytes:
             wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
         return max(1, min(wanted, room))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support_pool import Pool, numbers, until
+from support_pool import Pool, numbers
 
 CHANGES = {
     "ignored": "for number in NUMBERS: signal.signal(number, signal.SIG_IGN)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from support_pool import Pool, numbers
+from support_pool import Pool, numbers, until
 
 from rsq.supervisor.settings import DEFAULT_METRICS
 
@@ -43,16 +44,29 @@ def test_the_default_address(make_pool: Callable[..., Pool]) -> None:
     at = pool.options.index("--metrics")
     del pool.options[at : at + 2]
     ids = pool.push(numbers(3))
-    host, _, port = DEFAULT_METRICS.rpartition(":")
-    try:
-        listener = socket.create_server((host, int(port)))
-    except OSError:
-        listener = None  # taken already: all the better
-    try:
+    with _at_the_default():
         assert pool.run() == 0
-    finally:
-        if listener:
-            listener.close()
     assert "WARNING" in pool.log()
     assert f"metrics cannot be served on {DEFAULT_METRICS}: Address already in use" in pool.log()
     pool.assert_exact(ids)
+
+
+@contextlib.contextmanager
+def _at_the_default() -> Iterator[None]:
+    """Listen at the default address, or find that somebody else does so for good."""
+    host, _, port = DEFAULT_METRICS.rpartition(":")
+
+    def listen() -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_server((host, int(port)))
+        return None
+
+    try:
+        listener = until(listen, "an end of the other test that listens there", 10)
+    except AssertionError:
+        listener = None
+    try:
+        yield
+    finally:
+        if listener:
+            listener.close()

@@ -11,6 +11,8 @@ import pytest
 from support_pool import Pool, numbers
 
 HANDLER = """
+    ledger().rpush("arguments", " ".join(sys.orig_argv))
+    ledger().rpush("titles", open("/proc/self/cmdline").read())
     def handle(message):
         started(message)
         if message.data["n"] == 3 and message.attempt == 1:
@@ -53,6 +55,10 @@ def test_not_in_a_log_or_a_process_list(make_pool: Callable[..., Pool], way: str
     assert len([line for line in seen if line.startswith("rsq: ")]) >= 6, seen
     assert PASSWORD not in " ".join(seen)
     assert PASSWORD not in pool.log()
+    titles, arguments = (pool.books.lrange(key, 0, -1) for key in ("titles", "arguments"))
+    assert not [title for title in titles if PASSWORD.encode() in title], "while the handler is imported"
+    # The start (as the user wrote it), the trial of new code, the start with new code.
+    assert [PASSWORD.encode() in words for words in arguments] == [way == "option", False, False]
     pool.assert_exact(ids, restarted={ids[3]: 2})
 
 

@@ -67,5 +67,6 @@ def test_it_never_hits_our_own_code(make_pool: Callable[..., Pool]) -> None:
     pool.assert_books(ids)
     starts = pool.started()
     assert starts.keys() == set(ids)
-    assert pool.counters()["FAILED"] == pool.counters()["RETRIED"] == sum(starts.values()) - len(ids)
+    # On a busy machine the limit may be over before the handler has noted its start.
+    assert pool.counters()["FAILED"] == pool.counters()["RETRIED"] >= sum(starts.values()) - len(ids)
     assert "Traceback" not in pool.log()

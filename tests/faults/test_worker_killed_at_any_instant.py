@@ -58,8 +58,8 @@ def kill_somewhere(pool: Pool, draw: random.Random, charged: dict[int, str]) -> 
     time.sleep(draw.uniform(0, 0.02))  # the fault itself: no instant is better than another
     os.kill(victim, signal.SIGSTOP)
     until(lambda: psutil.Process(victim).status() == psutil.STATUS_STOPPED, "a stopped process")
-    if pool.is_booted(victim) and pool.is_running_handler():
-        batch = pool.batch()
+    batch = pool.batch() if pool.is_booted(victim) and pool.is_running_handler() else None
+    if batch and 1 <= batch.started <= len(batch.ids):  # else none has begun, or the last one has ended
         charged[pool.place()] = batch.ids[batch.started - 1].decode()
     os.kill(victim, signal.SIGKILL)
     until(lambda: victim not in pool.holders(), "the end of the killed process")

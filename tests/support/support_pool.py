@@ -251,6 +251,18 @@ class Pool:
             segment.close()
         return {slot: pid for slot, pid in pids.items() if pid}
 
+    def booted(self) -> dict[int, int]:
+        """Return slot -> pid of the process that sits in it, of those that are ready to read."""
+        return {slot: pid for slot, pid in self.seats().items() if self.is_booted(pid, slot)}
+
+    def port(self) -> int:
+        """Return the port at which metrics are served."""
+        segment = self.segment()
+        try:
+            return segment.pool.view[P.METRICS_PORT]
+        finally:
+            segment.close()
+
     def counters(self) -> dict[str, int]:
         """Return the sums over all slots, by the names in `rsq.ipc.ledger.C`, dead letters also as DEAD."""
         total: Counter[str] = Counter(dict.fromkeys(C.__members__, 0))

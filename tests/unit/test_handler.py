@@ -125,7 +125,9 @@ def test_no_such_attribute(write: Write, tmp_path: Path) -> None:
 def test_not_callable(write: Write, value: str) -> None:
     write(f"handle = {value}")
     kind = type(eval(value)).__name__
-    assert _error("shop_app:handle") == f"shop_app:handle is of type {kind}, not a function that takes a message"
+    assert (
+        _error("shop_app:handle") == f"shop_app:handle is of type {kind}, not a function that takes a message"
+    )
 
 
 @pytest.mark.parametrize(

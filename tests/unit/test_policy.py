@@ -63,7 +63,7 @@ class Talk:
     """A pool's policy, and what the shell would tell it."""
 
     def __init__(
-        self, workers: int = 2, *, found: Sequence[int] = (), dirty: Sequence[int] = (), **rules: Any
+        self, workers: int = 2, *, found: Sequence[int] | None = None, dirty: Sequence[int] = (), **rules: Any
     ) -> None:
         self.rules = Rules(workers=workers, **rules)
         self.state: State = begin(self.rules, found, dirty)
@@ -595,6 +595,14 @@ def test_a_process_that_had_not_booted_at_the_reload_is_still_not_booted() -> No
     assert died == [Record(1, Death(Cause.CRASH, KILLED), explain=False), Fork(1)]
 
 
+def test_a_reload_that_finds_no_worker_alive_is_a_reload() -> None:
+    """The only one had just crashed: the pool has booted before, and is not started for the first time."""
+    talk = Talk(1, found=[])
+    assert talk.hears() == [Fork(0)]
+    assert talk.boots(0) == [booted(0), Tell("ready")]
+    assert talk.said[-1] == "reloaded: every slot runs the new code"
+
+
 def test_exit_code_78_after_a_reload_does_not_end_the_pool() -> None:
     """The old code goes on in the other slots."""
     assert not any(isinstance(action, Tell) for action in rolling(2).hears(Exited(1, EXITED + CONFIG)))
@@ -834,7 +842,7 @@ class World:
 
     def __init__(self, rules: Rules, found: int, strangers: set[int]) -> None:
         self.rules, self.now = rules, 100.0
-        self.state = begin(rules, range(found))
+        self.state = begin(rules, range(found) if found else None)
         self.processes = {slot: _Process(booted=True) for slot in range(found)}
         self.strangers = {slot: 5000 + slot for slot in strangers if slot >= found}
         self.reasons: dict[
@@ -952,12 +960,9 @@ class World:
 
     def reload(self) -> None:
         """The same processes, a new master that knows nothing else."""
-        found = list(self.processes)
         for process in self.processes.values():
             process.frozen = process.killed = False
-        self.state = begin(self.rules, found)
-        if not found:
-            self.state = replace(self.state, stage=Stage.RUNNING, booted_once=True)
+        self.state = begin(self.rules, list(self.processes))
 
     def live(self, process: _Process, what: str, slot: int) -> list[Event]:
         """Let a process do something, if it can; return what its master hears of it."""

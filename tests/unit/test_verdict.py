@@ -129,12 +129,6 @@ def test_an_error_is_described_by_type_and_text() -> None:
     assert describe(ValueError()) == "ValueError"
 
 
-def test_a_text_that_is_no_utf_8_can_be_written_down() -> None:
-    error = _raised(lambda: (_ for _ in ()).throw(ValueError("\udcff\ud800")))
-    describe(error).encode()
-    story(error).encode()
-
-
 def test_a_story_begins_with_the_users_first_frame_and_tells_causes() -> None:
     def cause() -> None:
         raise KeyError("inner")
