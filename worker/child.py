@@ -118,7 +118,8 @@ def main(birth: Birth, control_fd: int) -> int:
         )
         if consumer.boot(first=birth.first):
             desk.real[D.BOOTED] = time.monotonic()
-            os.write(birth.report_fd, b"b")
+            with contextlib.suppress(OSError):  # the master may be gone; then there is a drain to do
+                os.write(birth.report_fd, b"b")
             if not birth.retire:
                 consumer.run()
             if controls.is_intruder:

@@ -167,6 +167,8 @@ class Consumer:
         self._controls.glance()  # while replies come without a pause, nothing else would
         if self._controls.is_intruder:
             os._exit(0)
+        if self._controls.stopping:
+            return  # what said so is read off its descriptor: no wait would end for it
         now = time.monotonic()
         # Not before all own entries are held: only then does the watermark cover what is adopted.
         if self._adopted < self._controls.wakes and not self.backlog.resting:
@@ -244,6 +246,8 @@ class Consumer:
         """Too many entries wait for a retry: read nothing new, or the pending list would grow without end."""
         self._session.send()
         self._session.settle()
+        if self._controls.stopping:
+            return  # as in `_turn`
         due = self._shelf.next_due
         self._desk[D.STATE] = DeskState.IDLE
         wait_readable(self._controls.watch, max(0.0, (due or now) - now))
