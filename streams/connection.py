@@ -1,8 +1,9 @@
-"""How to reach the server: URLs, clients for tools, bare connections for the fast path.
+"""How to reach the server: clients for tools, bare connections for the fast path.
 
 redis-py makes and owns every connection (TCP, TLS, unix sockets, authentication). What we do not leave to it
 are its defaults: it would send a command again after a lost connection, and a read or a push that is sent
-twice strands or doubles messages. So: a connection is tried more than once, a command never.
+twice strands or doubles messages. So: a connection is tried more than once, a command never, unless the
+server has said that it did not execute it.
 """
 
 import re
@@ -10,93 +11,44 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff
 from redis.connection import (
     AbstractConnection,
     Connection,
     ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
-    parse_url,
+)
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import RedisError as RedisError  # for those who may not import redis
-from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from . import embedded
+from .discovery import Address, locate
+from .trouble import elsewhere as elsewhere
 from .trouble import explain as explain
 from .trouble import permanent as permanent
+from .url import Target as Target
+from .url import parse
+from .url import redact as redact
+from .url import target as target
 
-SCHEMES = ("redis", "rediss", "unix")
 CONNECT_PAUSES_S = (0.05, 0.2, 0.5)
+# One question to a sentinel or to a node: the next one may know more than one that keeps us waiting.
+ASK_S = 2.0
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 5, 3
-HIDDEN = "***"
-# Settings of redis-py that a URL may carry, but that are ours to decide; the last two belong to its pools.
-OURS = {"protocol", "decode_responses", "client_name", "socket_timeout", "socket_connect_timeout"}
-OURS |= {"retry", "retry_on_error", "retry_on_timeout", "health_check_interval", "max_connections", "timeout"}
-
-
-@dataclass(frozen=True, repr=False)
-class Target:
-    """A server that can be connected to.
-
-    Attributes:
-        url: what redis-py understands, secrets included: never print it.
-        redacted: what a person may see.
-        data: data directory of the embedded server, None for a server that is not ours to start.
-    """
-
-    url: str
-    redacted: str
-    data: Path | None = None
-
-    def __repr__(self) -> str:
-        return self.redacted
-
-
-def target(url: str) -> Target:
-    """The server that a URL names.
-
-    Arguments:
-        url: `redis://`, `rediss://` (TLS), `unix://`, `embedded` or `embedded:DIR`.
-
-    Raises:
-        ValueError: one line about what is wrong with the URL; it never shows a password.
-    """
-    if url == "embedded" or url.startswith("embedded:"):
-        data = embedded.directory(url)
-        return Target(f"unix://{quote(str(embedded.socket_path(data)))}?db=0", f"embedded:{data}", data)
-    if fault := _fault(url):
-        raise ValueError(f"Redis URL {redact(url)}: {fault}")
-    return Target(url, redact(url))
-
-
-def redact(url: str) -> str:
-    """The URL without its secrets, also when it is not a well-formed one.
-
-    What stands before the last `@` is taken for user and password even if characters in it should have been
-    percent-encoded. A user without a password is hidden too: it often is the password.
-    """
-    if url.startswith("embedded"):
-        return url
-    scheme, separator, rest = url.partition("://")
-    if not re.fullmatch(r"unix|https?|tcp|[a-z+]*(redis|valkey|sentinel|cluster)[a-z+]*", scheme):
-        scheme, separator, rest = "", "", url  # what is not a scheme may be part of a password
-    place, question, query = rest.partition("?")
-    if "@" in query and not (_port_is_number(place) and _is_query(query)):
-        place, question, query = rest, "", ""  # the `?` is part of a password
-    if "@" in place and not place.startswith("/"):
-        userinfo, _, host = place.rpartition("@")
-        user, colon, _ = userinfo.partition(":")
-        place = f"{user}:{HIDDEN}@{host}" if colon else f"{HIDDEN}@{host}"
-    pairs = [_redact_pair(pair) for pair in query.split("&")]
-    return f"{scheme}{separator}{place}{question}{'&'.join(pairs)}"
+# Answers that say that nothing was executed, and that another server has to be found.
+_WRONG_SERVER = (MovedError, AskError, TryAgainError, ReadOnlyError, ClusterDownError)
+_AGAIN, _AGAIN_BASE_S, _AGAIN_MAX_S = 6, 0.1, 1.0
 
 
 def client(
@@ -104,7 +56,8 @@ def client(
 ) -> redis.Redis:
     """A redis-py client for tools and producers, with a pool of its own; nothing is connected yet.
 
-    A refused connection is tried again for less than a second; a command is never sent again.
+    A refused connection is tried again for less than a second. A command is not sent again, but for one case:
+    behind sentinels or in a cluster, if the server says that it did not execute it for being the wrong one.
 
     Arguments:
         target: the server.
@@ -113,6 +66,9 @@ def client(
         decode: whether replies are str instead of bytes.
     """
     kind, settings = _settings(target, timeout_s, name)
+    if target.way != "direct":
+        settings["find"] = lambda: _find(target, timeout_s)
+        settings["retry"] = _retry(_AGAIN)
     pool = ConnectionPool(connection_class=_PATIENT[kind], **settings, decode_responses=decode)
     return redis.Redis.from_pool(pool)
 
@@ -123,8 +79,11 @@ def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnectio
     It is tried once: who calls this in a loop has a backoff of its own. Nothing is ever sent on it unasked
     (no retries, no health checks), so the caller may write to and read from the socket itself.
 
+    Behind sentinels it leads to the server that is the primary now, in a cluster to the node that owns the
+    target's key now. An answer that is `elsewhere` says that this is over: connect again.
+
     Arguments:
-        target: the server.
+        target: the server; in a cluster with `Target.for_key`.
         name: shown by CLIENT LIST.
         timeout_s: seconds to wait for the connection, and for each answer read through it.
 
@@ -132,11 +91,9 @@ def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnectio
         redis.exceptions.RedisError: see `explain` and `permanent`.
     """
     kind, settings = _settings(target, timeout_s, name)
-    connection = kind(**settings)
-    _be_quiet(connection)
-    connection.connect()
-    made: AbstractConnection = connection
-    return made
+    if target.way != "direct":
+        settings["host"], settings["port"] = _find(target, timeout_s)
+    return _connected(kind, settings)
 
 
 def sock(connection: AbstractConnection) -> socket.socket:
@@ -153,22 +110,32 @@ def sock(connection: AbstractConnection) -> socket.socket:
 
 
 class _Patient(AbstractConnection):
-    """Connects again after a short while. Commands are not sent again: `retry` stays empty."""
+    """Connects again after a short while, each time to where `find` says that the server is now."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, find: Callable[[], Address] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
+        self._find = find
         _be_quiet(self)
 
     def connect(self) -> None:
-        above: Any = super()
+        if self._sock is None:  # redis-py's pools call it for every use
+            self._connect_patiently()
+
+    def _connect_patiently(self) -> None:
         for pause in CONNECT_PAUSES_S:
             try:
-                above.connect()
+                self._connect_once()
                 return
             except redis.exceptions.ConnectionError as error:
                 if permanent(error):
                     raise
             time.sleep(pause)
+        self._connect_once()
+
+    def _connect_once(self) -> None:
+        if self._find is not None:
+            self.host, self.port = self._find()
+        above: Any = super()
         above.connect()
 
 
@@ -213,19 +180,43 @@ def probe(target: Target, stream: str, group: str, timeout_s: float) -> None:
         connection.disconnect()  # type: ignore[no-untyped-call]
 
 
-def _parse(url: str) -> tuple[Any, dict[str, Any]]:
-    """The class of connection that a URL asks for, and its settings without those that are ours."""
-    parse: Callable[[str], dict[str, Any]] = parse_url
-    given = parse(url)
-    kind = given.pop("connection_class", Connection)
-    return kind, {key: value for key, value in given.items() if key not in OURS}
+def _find(target: Target, timeout_s: float) -> Address:
+    """Where the server is now; see `locate`. It takes little longer than the time-out, whoever is silent."""
+    deadline = time.monotonic() + timeout_s
+
+    def ask(address: Address, *command: str, sentinel: bool = False) -> Any:
+        left = min(ASK_S, deadline - time.monotonic())
+        if left <= 0:
+            raise redis.exceptions.TimeoutError("no time left to ask")
+        kind, settings = _settings(target, left, None)
+        settings["host"], settings["port"] = address
+        if sentinel:
+            for name in ("username", "password", "db"):
+                settings.pop(name, None)
+            settings |= parse(target)[2]
+        link: Any = _connected(kind, settings)
+        try:
+            link.send_command(*command)
+            return link.read_response()
+        finally:
+            link.disconnect()
+
+    return locate(target, ask)
+
+
+def _connected(kind: Any, settings: dict[str, Any]) -> AbstractConnection:
+    connection = kind(**settings)
+    _be_quiet(connection)
+    connection.connect()
+    made: AbstractConnection = connection
+    return made
 
 
 def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, dict[str, Any]]:
-    kind, settings = _parse(target.url)
+    kind, settings, _ = parse(target)
     settings |= {
         "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": _retry(0),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "client_name": name and re.sub(r"[^!-~]", "_", name),  # the server takes no others
@@ -233,6 +224,12 @@ def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, 
     if kind is not UnixDomainSocketConnection:
         settings |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
     return kind, settings
+
+
+def _retry(times: int) -> Retry:
+    # Lost connections are not among its errors, whatever `times` is. The connection that gave one of those
+    # answers is closed in any case.
+    return Retry(ExponentialBackoff(_AGAIN_MAX_S, _AGAIN_BASE_S), times, _WRONG_SERVER)
 
 
 def _keepalive() -> dict[int, int]:
@@ -246,46 +243,3 @@ def _be_quiet(connection: AbstractConnection) -> None:
     for attribute in ("driver_info", "lib_name", "lib_version"):
         if hasattr(connection, attribute):
             setattr(connection, attribute, None)
-
-
-def _fault(url: str) -> str | None:
-    scheme, separator, _ = url.partition("://")
-    if "sentinel" in scheme or "cluster" in scheme:
-        return f"{scheme}:// is not supported yet"
-    if not separator or scheme not in SCHEMES:
-        return "expected redis://, rediss://, unix://, embedded or embedded:DIR"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "bad host or port; these characters of a password must be percent-encoded: / ? # @ : [ ] %"
-    if port == 0 or parts.fragment:
-        return "the port is 0" if port == 0 else "# must be written %23"
-    if not all("=" in pair for pair in parts.query.split("&") if parts.query):
-        return "an option after the ? has no value"
-    if scheme == "unix" and not parts.path:
-        return "expected unix:///path/to/socket"
-    if scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
-        return "the path must be the number of a database, as in /0"
-    try:
-        kind, settings = _parse(url)
-        kind(**settings)
-    except (TypeError, ValueError, RedisError):
-        return "unknown or bad option after the ?"
-    return None
-
-
-def _port_is_number(place: str) -> bool:
-    host = place.rpartition("@")[2].partition("/")[0]
-    return re.fullmatch(r"(\[[^]]*\]|[^:]*)(:\d*)?", host) is not None
-
-
-def _is_query(query: str) -> bool:
-    option = r"(db|username|password|protocol|timeout|[a-z]+(_[a-z]+)+)=.*"
-    return all(re.fullmatch(option, unquote_plus(pair)) for pair in query.split("&"))
-
-
-def _redact_pair(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    secret = any(word in unquote_plus(name).lower() for word in ("pass", "secret", "token", "key_data"))
-    return f"{name}={HIDDEN}" if equals and secret else pair

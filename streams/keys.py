@@ -47,6 +47,27 @@ def own(stream: str, group: str, name: str) -> str:
     return f"rsq:{base}:{group}:{name}"
 
 
+def refuse_scattered(stream: str, group: str, dlq: str) -> None:
+    """Make sure that all keys of a group would share one hash slot of a cluster.
+
+    Arguments:
+        stream, group: as everywhere.
+        dlq: name of the stream for dead letters.
+
+    Raises:
+        ValueError: one line about which key would not, and what to do.
+    """
+    if not same_slot(stream, own(stream, group, "x")):
+        raise ValueError(
+            f"stream {stream!r}: no other key can share its slot of a cluster: give it a hash tag"
+        )
+    if not same_slot(stream, dlq):
+        raise ValueError(
+            f"--dlq {dlq} is in another hash slot of the cluster than stream {stream}, and no letter could"
+            f" be written: choose {dead_letter(stream, cluster=True)}, the default, or one tag for both"
+        )
+
+
 def consumer(instance: str, slot: int) -> str:
     """Name of the consumer that a slot is in the group: `<instance>:<slot>`."""
     return f"{instance}:{slot}"

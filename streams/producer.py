@@ -25,6 +25,7 @@ BATCH = 500
 # A batch of large messages goes out earlier: it is held in memory twice.
 BATCH_BYTES = 4 * 1024 * 1024
 WINDOW_S = 60
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4)  # between two attempts to find the right server; the last one repeats
 
 
 class PushError(RedisError):
@@ -86,7 +87,8 @@ class Producer:
                 The server trims the oldest entries whether anybody has read them or not, so with a limit a
                 backlog becomes silent loss. The workers trim what every group has finished with.
             allow_pickle: needed for the serializer pickle.
-            timeout_s: seconds to wait for a connection and for answers; a client of yours has its own.
+            timeout_s: seconds to wait for a connection and for answers; a client of yours has its own. Behind
+                sentinels and in a cluster also how long a push waits for a failover or for a slot that moves.
 
         Raises:
             ValueError: bad URL, serializer or maxlen.
@@ -96,11 +98,13 @@ class Producer:
         self.stream = stream
         self._encode = serializers.load(serializer, allow_pickle=allow_pickle).encode
         self._owned = isinstance(url_or_client, str)
-        self._client = (
-            connection.client(connection.target(url_or_client), timeout_s=timeout_s, name="rsq-producer")
-            if isinstance(url_or_client, str)
-            else url_or_client
-        )
+        self._patience_s = 0.0
+        if isinstance(url_or_client, str):
+            target = connection.target(url_or_client).for_key(stream)
+            self._client = connection.client(target, timeout_s=timeout_s, name="rsq-producer")
+            self._patience_s = timeout_s if target.way != "direct" else 0.0
+        else:
+            self._client = url_or_client
         trim = () if maxlen is None else (b"MAXLEN", b"~", b"%d" % maxlen)
         self._head = (b"XADD", name_bytes(stream), *trim, b"*", b"data")
         self._counter = _Counter()
@@ -121,7 +125,7 @@ class Producer:
         """
         before, after = self._frame(event)
         payload = self._encode(data)
-        (entry_id,) = self._exchange(b"%s%d\r\n%s%s" % (before, len(payload), payload, after), 1, 0)
+        (entry_id,) = self._exchange([b"%s%d\r\n%s%s" % (before, len(payload), payload, after)], 0)
         return entry_id.decode() if isinstance(entry_id, bytes) else str(entry_id)
 
     def push_many(self, items: Iterable[Any], event: str | None = None, batch: int = BATCH) -> int:
@@ -150,11 +154,11 @@ class Producer:
                 size += len(payload)
                 if len(commands) >= batch or size >= BATCH_BYTES:
                     full, commands, size = commands, [], 0
-                    self._exchange(b"".join(full), len(full), pushed)
+                    self._exchange(full, pushed)
                     pushed += len(full)
         finally:
             if commands:
-                self._exchange(b"".join(commands), len(commands), pushed)
+                self._exchange(commands, pushed)
         return pushed + len(commands)
 
     @property
@@ -181,37 +185,74 @@ class Producer:
         count = len(self._head) + 1 + len(tail)
         return b"*%d\r\n%s$" % (count, _words(self._head)), b"\r\n" + _words(tail)
 
-    def _exchange(self, commands: bytes, count: int, pushed: int) -> list[Any]:
-        """Send commands, read as many answers; `pushed` is what the call has pushed before."""
+    def _exchange(self, commands: list[bytes], pushed: int) -> list[Any]:
+        """Send commands, return their answers; `pushed` is what the call has pushed before.
+
+        A command is sent again only while it is certain that no server has executed it: there was no
+        connection, or the answer says that this was the wrong server.
+        """
+        found: list[Any] = []
+        deadline = time.monotonic() + self._patience_s
+        pauses = iter(_PAUSES_S)
+        while True:
+            try:
+                answers = self._once(commands, pushed + len(found))
+            except _Unsent as unsent:
+                answers = [unsent.cause] * len(commands)
+                final = connection.permanent(unsent.cause)
+            else:
+                final = any(_is_error(answer) and not connection.elsewhere(answer) for answer in answers)
+            errors = [answer for answer in answers if _is_error(answer)]
+            found += [answer for answer in answers if not _is_error(answer)]
+            if not errors:
+                return found
+            if final or time.monotonic() >= deadline:
+                raise PushError(errors[0], pushed + len(found), 0) from errors[0]
+            commands = [one for one, answer in zip(commands, answers, strict=True) if _is_error(answer)]
+            time.sleep(next(pauses, _PAUSES_S[-1]))
+
+    def _once(self, commands: list[bytes], pushed: int) -> list[Any]:
+        """Send commands once, return as many answers, errors as values.
+
+        Raises:
+            _Unsent: there is no connection.
+            PushError: the connection was lost, and with it answers.
+        """
         pool: Any = self._client.connection_pool  # redis-py has typed little of it
         try:
             link = pool.get_connection()
         except RedisError as error:
-            raise PushError(error, pushed, 0) from error
+            raise _Unsent(error) from error
         answers: list[Any] = []
-        refused: RedisError | None = None
         try:
-            link.send_packed_command([commands])
-            while len(answers) < count:
+            link.send_packed_command([b"".join(commands)])
+            while len(answers) < len(commands):
                 try:
                     answers.append(link.read_response())
                 except redis.exceptions.ResponseError as error:
-                    refused = refused or error
-                    answers.append(None)
+                    answers.append(error)
         except RedisError as error:
-            done = sum(answer is not None for answer in answers)
+            done = sum(not _is_error(answer) for answer in answers)
             self._counter.add(done, time.monotonic())
-            raise PushError(error, pushed + done, count - len(answers)) from error
+            raise PushError(error, pushed + done, len(commands) - len(answers)) from error
         except BaseException:
             link.disconnect()  # answers are still under way: nobody else may read them as theirs
             raise
+        else:
+            if any(_is_error(answer) and connection.elsewhere(answer) for answer in answers):
+                link.disconnect()  # the next connection leads to the right server
         finally:
             pool.release(link)
-        done = count if refused is None else sum(answer is not None for answer in answers)
-        self._counter.add(done, time.monotonic())
-        if refused is not None:
-            raise PushError(refused, pushed + done, 0) from refused
+        self._counter.add(sum(not _is_error(answer) for answer in answers), time.monotonic())
         return answers
+
+
+class _Unsent(Exception):
+    """Nothing was sent."""
+
+    def __init__(self, cause: RedisError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _Counter:
@@ -254,6 +295,10 @@ class _Counter:
     def _forget(self, second: int) -> None:
         while self._seconds and self._seconds[0][0] <= second - WINDOW_S:
             self._seconds.popleft()
+
+
+def _is_error(answer: Any) -> bool:
+    return isinstance(answer, RedisError)
 
 
 def _words(words: tuple[bytes, ...]) -> bytes:

@@ -13,6 +13,10 @@ from typing import Protocol
 
 from redis import exceptions
 
+_MOVING = (
+    "the key's slot is being moved to another node of the cluster: wait for the end; redis-cli --cluster"
+    " check finds a slot that was left open"
+)
 CODES = {
     "WRONGPASS": "user or password refused: check both in the URL",
     "NOAUTH": "the server wants a password: put it into the URL, redis://:PASSWORD@host",
@@ -23,11 +27,22 @@ CODES = {
     "OOM": "the server is out of memory: raise its maxmemory or make room; nothing was written",
     "MISCONF": "the server refuses writes because it cannot save to its disk: see its log and the disk",
     "MASTERDOWN": "the server is a replica without its primary: wait for the failover, or check the primary",
-    "MOVED": "the server is a node of a Redis Cluster, which is not supported yet",
-    "CROSSSLOT": "the server is a node of a Redis Cluster, which is not supported yet",
-    "CLUSTERDOWN": "the server is a node of a Redis Cluster, which is not supported yet",
+    "UNBLOCKED": "the server stopped serving a read that waited: a failover, or its slot moved; reconnecting",
+    "MOVED": "another node of the cluster owns this key now: redis+cluster:// in the URL finds it by itself",
+    "ASK": _MOVING,
+    "TRYAGAIN": _MOVING,
+    "CROSSSLOT": "keys of one command are in different hash slots of the cluster: give stream and dead"
+    " letters one hash tag, as in {orders} and {orders}:dlq",
+    "CLUSTERDOWN": "the cluster does not serve this key: too many masters are down, or its slot has no"
+    " owner: see CLUSTER INFO, or wait for the failover",
+    "NOSERVICE": "no sentinel knows the primary under this name: correct it in the URL,"
+    " redis+sentinel://h1,h2/SERVICE",
 }
-PERMANENT = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE"})
+PERMANENT = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "NOSERVICE"})
+# Each says that the command was not executed.
+ELSEWHERE = frozenset(
+    {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "UNBLOCKED", "LOADING", "NOAUTH"}
+)
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NoPermissionError, "NOPERM"),
     (exceptions.BusyLoadingError, "LOADING"),
@@ -35,9 +50,12 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.MasterDownError, "MASTERDOWN"),
     (exceptions.MovedError, "MOVED"),
+    (exceptions.AskError, "ASK"),
+    (exceptions.TryAgainError, "TRYAGAIN"),
     (exceptions.ClusterCrossSlotError, "CROSSSLOT"),
     (exceptions.ClusterDownError, "CLUSTERDOWN"),
 )
+_OTHERS = frozenset({"NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "EXECABORT"})
 # What 6.2 says inside scripts instead of the code word.
 _PHRASES = {
     "can't run this command": "NOPERM",
@@ -73,12 +91,17 @@ class Place(Protocol):
         """What a person may see of its URL."""
 
 
-def code(error: BaseException) -> str | None:
-    """The server's code word for an error, such as `WRONGTYPE`; None if it is none that we know."""
+def code(error: BaseException | str) -> str | None:
+    """The server's code word for an error or its text, such as `WRONGTYPE`; None if it is none we know."""
     for kind, word in _KINDS:
         if isinstance(error, kind):
             return word
     text = str(error)
+    first = text.partition(" ")[0]
+    if first in CODES:
+        return first
+    if first in _OTHERS:
+        return None  # what follows has names of keys in it, and they may be any words
     if found := re.search(rf"\b({'|'.join(CODES)})\b", text):
         return found[1]
     for phrase, word in _PHRASES.items():
@@ -92,6 +115,14 @@ def permanent(error: BaseException) -> bool:
     return code(error) in PERMANENT
 
 
+def elsewhere(error: BaseException | str) -> bool:
+    """Whether an answer says that this connection leads to the wrong server, or to one that cannot work now.
+
+    The command was not executed. Drop the connection, pause, and find the right server again.
+    """
+    return code(error) in ELSEWHERE
+
+
 def explain(error: BaseException, target: Place | None) -> str:
     """One line for a person at 3 a.m.: what, on which server, what to do.
 
@@ -100,13 +131,14 @@ def explain(error: BaseException, target: Place | None) -> str:
         target: the server; None if it is not known.
     """
     where = f"Redis at {target.redacted}" if target else "Redis"
+    where += "".join(f", {note}" for note in getattr(error, "__notes__", ()))
     said = " ".join(str(error).split()) or type(error).__name__
     if word := code(error):
         return f"{where}: {CODES[word]} ({said if word in said else f'{word}: {said}'})"
     for cause in _causes(error):
         if advice := _advice(cause):
             # A server without TLS waits for the rest of what it takes for a command.
-            no_tls = advice is _TIMEOUT and target is not None and target.redacted.startswith("rediss:")
+            no_tls = advice is _TIMEOUT and target is not None and target.redacted.startswith("rediss")
             return f"{where}: {advice}{' Or does it not speak TLS on this port?' if no_tls else ''}"
     return f"{where}: {said}"
 
@@ -121,6 +153,14 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _advice(error: BaseException) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message or error.reason
+        return (
+            f"the server's certificate is refused: {why}; name its CA in the URL with ssl_ca_certs=FILE,"
+            " and the host as the certificate does"
+        )
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason or error).upper():
+        return "the server wants a client's certificate: ssl_certfile=FILE&ssl_keyfile=FILE in the URL"
     if isinstance(error, ssl.SSLError):
         return f"no TLS: check rediss:// against redis://, and the certificates ({error.reason or error})"
     if isinstance(error, socket.gaierror):

@@ -96,7 +96,7 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     "--redis",
     default="redis://localhost:6379/0",
     metavar="URL",
-    help="redis://, rediss://, unix://, embedded or embedded:DIR.",
+    help="redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, embedded or embedded:DIR.",
 )
 @_option("--redis-file", metavar="FILE", help="File that holds the URL: keeps a password out of arguments.")
 @_option("--stream", default="events", help="Stream to read.")
@@ -139,7 +139,7 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     default=5000,
     help="Milliseconds a read waits for entries.",
 )
-@_option("--dlq", default="", shown="STREAM:dlq", help="Stream for dead letters.")
+@_option("--dlq", default="", shown="STREAM:dlq, on a cluster {STREAM}:dlq", help="Stream for dead letters.")
 @_option(
     "--drain-timeout", type=_SECONDS, default=30.0, help="Seconds for handlers to finish when the pool stops."
 )

@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..streams import serializers
+from ..streams import keys, serializers
 from ..streams.connection import RedisError, Target, client, target
 from ..streams.deadletter import DeadLetters, Outcome
 from ..streams.producer import Producer, PushError
 from . import showing, status
 from .failing import Failure, failure, run
+from .granting import acl_command
 from .printable import one_line
 from .runtime import runtime_dirs
 
@@ -34,6 +35,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @click.version_option(package_name="rsq-supervisor", prog_name="rsq")
 def cli() -> None:
     """Operate rsq pools and their streams."""
+
+
+cli.add_command(acl_command)
 
 
 def main() -> int:
@@ -74,7 +78,7 @@ def _server_options(command: Command) -> Command:
         envvar="RSQ_REDIS",
         default="redis://localhost:6379/0",
         show_default=True,
-        help="URL: redis://, rediss://, unix://, embedded or embedded:DIR.",
+        help="URL: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, embedded.",
     )(command)
 
 
@@ -281,7 +285,10 @@ def _server(redis: str, redis_file: str | None) -> Target:
 
 @contextmanager
 def _letters(redis: str, redis_file: str | None, stream: str, dlq: str | None) -> Iterator[DeadLetters]:
-    server = _server(redis, redis_file)
+    server = _server(redis, redis_file).for_key(stream)
+    dlq = dlq or keys.dead_letter(stream, cluster=server.cluster)
+    if server.cluster:
+        keys.refuse_scattered(stream, "", dlq)
     with client(server, name="rsq") as connected:
         try:
             yield DeadLetters(connected, stream, dlq)

@@ -80,14 +80,11 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         raise ValueError("--soft-timeout must be shorter than --timeout")
     if values["backoff_max"] < values["backoff_base"]:
         raise ValueError("--backoff-max must not be smaller than --backoff-base")
-    source = Source(
-        target(redis_url(values["redis"], values["redis_file"])),
-        stream,
-        group,
-        instance,
-        values["start_id"],
-        values["dlq"] or keys.dead_letter(stream),
-    )
+    server = target(redis_url(values["redis"], values["redis_file"])).for_key(stream)
+    dlq = values["dlq"] or keys.dead_letter(stream, cluster=server.cluster)
+    if server.cluster:
+        keys.refuse_scattered(stream, group, dlq)
+    source = Source(server, stream, group, instance, values["start_id"], dlq)
     if source.dlq == stream:
         raise ValueError(
             f"--dlq {source.dlq} is the stream itself: dead letters would be handled again for ever"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from support_pool import Pool
-from support_servers import Server, found
+from support_servers import Binary, Server, found
+from support_topology import Cluster, Everywhere, Watched
 
 MakePool = Callable[..., Pool]
 
@@ -25,6 +26,48 @@ def make_own_pool(own_server: Server, ledger_server: Server, tmp_path: Path) -> 
     Its ledger is on another server: handlers can write there whatever happens to the first.
     """
     yield from _maker(own_server, tmp_path, ledger_server)
+
+
+MakeEverywhere = Callable[..., Everywhere]
+
+
+@pytest.fixture(params=found(), ids=lambda binary: binary.name)
+def binary(request: pytest.FixtureRequest) -> Binary:
+    """Each server program in turn."""
+    chosen: Binary = request.param
+    return chosen
+
+
+@pytest.fixture
+def cluster(binary: Binary) -> Iterator[Cluster]:
+    """Three masters; the owner of `events` has a replica."""
+    made = Cluster(binary, replica=True)
+    yield made
+    made.discard()
+
+
+@pytest.fixture
+def watched(binary: Binary) -> Iterator[Watched]:
+    """A primary, a replica, three sentinels."""
+    made = Watched(binary)
+    yield made
+    made.discard()
+
+
+@pytest.fixture
+def make_everywhere(ledger_server: Server, tmp_path: Path) -> Iterator[MakeEverywhere]:
+    """Return a function (topology, handler source, *options) -> pool on it, the ledger elsewhere."""
+    made: list[Everywhere] = []
+
+    def make(topology: Cluster | Watched, handler: str, *options: str, **environment: str) -> Everywhere:
+        own = tmp_path / f"pool-{len(made)}"
+        own.mkdir()
+        made.append(Everywhere(topology, own, handler, *options, ledger=ledger_server, **environment))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.discard()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import exceptions
-from redis.connection import DefaultParser
+from redis.connection import DefaultParser, SSLConnection
 
 from rsq.streams import connection
+from rsq.streams.url import parse
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,13 @@ from rsq.streams import connection
         ("unix:///a@b.sock?db=0&password=s3cret", "unix:///a@b.sock?db=0&password=***"),
         ("unix://u:s3cret@/a.sock", "unix://u:***@/a.sock"),
         ("redis://[::1]:1/0?client_name=a@b", "redis://[::1]:1/0?client_name=a@b"),
+        ("redis+sentinel://u:s3cret@a:1,b/main/3", "redis+sentinel://u:***@a:1,b/main/3"),
+        ("redis+cluster://s3cret@a:1,b:2", "redis+cluster://***@a:1,b:2"),
+        ("redis+cluster://a:1,b:2?client_name=a@b", "redis+cluster://a:1,b:2?client_name=a@b"),
+        (
+            "rediss+sentinel://a/main?sentinel_username=me&sentinel_password=s3cret",
+            "rediss+sentinel://a/main?sentinel_username=me&sentinel_password=***",
+        ),
     ],
 )
 def test_passwords_are_hidden(url: str, shown: str) -> None:
@@ -49,7 +57,20 @@ def test_passwords_are_hidden(url: str, shown: str) -> None:
         "redis:/:s3cret@h",
         "http://u:s3cret@h",
         "redis://:s3cret@h:port",
-        "redis+sentinel://:s3cret@a,b/x",
+        "redis+sentinel://:s3cret@a,b",
+        "redis+sentinel://:s3cret@a:x,b/main",
+        "redis+sentinel://u:p@s3cret/x@a,b/main",
+        "redis+sentinel://u:1,2?s3cret@a,b/main",
+        "redis+sentinel://u:p#s3cret@a/main",
+        "redis+cluster://u:s3cret@h1,h2/3",
+        "redis+cluster://s3cret@h1:0",
+        "redis+cluster://:s3cret@h1,,h2",
+        "redis+cluster://:s3cret@h?colour=red",
+        "redis+cluster://h?password=s3cret&db=2",
+        "redis+sentinel://a/main?sentinel_password=s3cret&colour=red",
+        "redis+sentinel://a/main?sentinel_p%61ssword=s3cret&colour=red",
+        "rediss+nothing://u:s3cret@h",
+        "REDIS+CLUSTER://u:s3cret@h",
     ],
 )
 def test_passwords_are_hidden_in_complaints_about_bad_urls(url: str) -> None:
@@ -63,7 +84,19 @@ def test_passwords_are_hidden_in_complaints_about_bad_urls(url: str) -> None:
 _password = st.text(st.sampled_from("abc123%/?#@:[]&=ß "), min_size=1).map(lambda text: f"pw-{text}-pw")
 
 
-@given(_password, st.sampled_from(["redis://:{}@h/0", "redis://user:{}@h:1", "rediss://:{}@h", ":{}@h:1"]))
+_forms = st.sampled_from(
+    [
+        *("redis://:{}@h/0", "redis://user:{}@h:1", "rediss://:{}@h", ":{}@h:1"),
+        *(
+            "redis+sentinel://u:{}@a:1,b/main/0",
+            "redis+cluster://:{}@a,[::1]:2",
+            "rediss+cluster://{}@a:1,b:2",
+        ),
+    ]
+)
+
+
+@given(_password, _forms)
 def test_no_unencoded_password_is_shown(password: str, form: str) -> None:
     shown = connection.redact(form.format(password))
     assert "pw-" not in shown
@@ -76,9 +109,33 @@ def test_no_unencoded_password_is_shown(password: str, form: str) -> None:
         ("", "expected redis://"),
         ("localhost:6379", "expected redis://"),
         ("http://localhost", "expected redis://"),
-        ("redis+sentinel://a,b/name", "not supported yet"),
-        ("redis+cluster://h", "not supported yet"),
-        ("sentinel://h", "not supported yet"),
+        ("sentinel://h", "expected redis://"),
+        ("redis+other://h", "expected redis://"),
+        ("redis+sentinel:/h/main", "expected redis://"),
+        ("redis+sentinel://a,b", "name of the primary is missing"),
+        ("redis+sentinel://a,b/", "name of the primary is missing"),
+        ("redis+sentinel://a,b//0", "name of the primary is missing"),
+        ("redis+sentinel://a/main/x", "number of a database"),
+        ("redis+sentinel://a/main/0/1", "number of a database"),
+        ("redis+sentinel://a,,b/main", "host or port"),
+        ("redis+sentinel:///main", "host or port"),
+        ("redis+sentinel://a:b/main", "host or port"),
+        ("redis+sentinel://a/main#x", "%23"),
+        ("redis+sentinel://a/main?x", "has no value"),
+        ("redis+sentinel://a/main?colour=red", "after the ?"),
+        ("redis+cluster://a?sentinel_password=x", "after the ?"),
+        ("redis+cluster://a:0,b", "port is 0"),
+        ("redis+cluster://a:70000", "host or port"),
+        ("redis+cluster://a,[::1", "host or port"),
+        ("redis+cluster://a b,c", "host or port"),
+        ("redis+cluster://a/1", "database 0 only"),
+        ("redis+cluster://a?db=1", "database 0 only"),
+        ("redis+cluster://a/main", "database 0 only"),
+        ("rediss://h?ssl_ca_certs=/no/such/file", "ssl_ca_certs: the file cannot be read"),
+        ("rediss+cluster://h?ssl_ca_certs=/dev/null", "no certificate in the file"),
+        ("rediss://h?ssl_certfile=/dev/null", "ssl_certfile"),
+        ("rediss://h?ssl_keyfile=/dev/null", "without ssl_certfile"),
+        ("redis://h?ssl_ca_certs=/dev/null", "after the ?"),
         ("redis://h:port/0", "host or port"),
         ("redis://h:99999/0", "host or port"),
         ("redis://h:0", "port is 0"),
@@ -99,6 +156,39 @@ def test_a_bad_url_is_one_clear_line(url: str, complaint: str) -> None:
         connection.target(url)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "way", "places", "service"),
+    [
+        ("redis+sentinel://a,b:1/main", "sentinel", (("a", 26379), ("b", 1)), "main"),
+        ("rediss+sentinel://u:p@[::1],[fe80::2]:3/my%2Fmain/2", "sentinel", (("::1", 26379), ("fe80::2", 3)), "my/main"),
+        ("redis+cluster://a", "cluster", (("a", 6379),), ""),
+        ("rediss+cluster://:p@a:7000,b:7001/0?db=0", "cluster", (("a", 7000), ("b", 7001)), ""),
+    ],
+)  # fmt: skip
+def test_urls_with_several_hosts(
+    url: str, way: str, places: tuple[tuple[str, int], ...], service: str
+) -> None:
+    found = connection.target(url)
+    assert (found.way, found.places, found.service, found.url) == (way, places, service, url)
+    assert found.cluster is (way == "cluster")
+    assert found.for_key("k").key == "k"
+    assert str(found.for_key("k")) == found.redacted
+
+
+def test_user_password_and_database_are_those_of_the_server_not_of_the_sentinels() -> None:
+    url = (
+        "rediss+sentinel://u:p%40@a,b/main/2?sentinel_username=s&sentinel_password=q%2B&ssl_check_hostname=no"
+    )
+    kind, settings, sentinel = parse(connection.target(url))
+    assert kind is SSLConnection
+    assert settings["username"] == "u"
+    assert settings["password"] == "p@"
+    assert settings["db"] == 2
+    assert settings["ssl_check_hostname"] is False
+    assert sentinel == {"username": "s", "password": "q+"}
+    assert not any("sentinel" in name for name in settings)
 
 
 def test_embedded_is_a_unix_socket_in_its_directory(tmp_path: Path) -> None:
@@ -124,6 +214,12 @@ def test_embedded_is_a_unix_socket_in_its_directory(tmp_path: Path) -> None:
         ("MISCONF Redis is configured to save RDB snapshots, but", "MISCONF", False),
         ("MASTERDOWN Link with MASTER is down", "MASTERDOWN", False),
         ("MOVED 3999 127.0.0.1:6381", "MOVED", False),
+        ("ASK 3999 127.0.0.1:6381", "ASK", False),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN", False),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "CROSSSLOT", False),
+        ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN", False),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed", "UNBLOCKED", False),
+        ("NOGROUP No such key 'ASK' or consumer group 'OOM'", None, False),
         ("ERR unknown command 'XADD'", None, False),
     ],
 )
@@ -144,3 +240,29 @@ def test_an_error_without_a_target_or_words_is_explained_too() -> None:
 def test_a_closed_connection_is_explained() -> None:
     error = exceptions.ConnectionError("Connection closed by server.")  # redis-py's own words: no OSError
     assert "closed by the other side" in connection.explain(error, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("MOVED 3999 127.0.0.1:6381", True),
+        ("ASK 3999 127.0.0.1:6381", True),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", True),
+        ("READONLY You can't write against a read only replica.", True),
+        ("CLUSTERDOWN Hash slot not served", True),
+        ("MASTERDOWN Link with MASTER is down", True),
+        ("LOADING Redis is loading the dataset in memory", True),
+        ("NOAUTH Authentication required.", True),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed", True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", False),
+        ("NOGROUP No such key 'MOVED' or consumer group 'ASK'", False),
+        ("CROSSSLOT Keys in request don't hash to the same slot", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+        ("ERR unknown command", False),
+    ],
+)
+def test_some_answers_say_that_the_server_is_the_wrong_one(line: str, wrong: bool) -> None:
+    parse: Callable[[str], Exception] = DefaultParser.parse_error
+    assert connection.elsewhere(line) is wrong
+    assert connection.elsewhere(hiredis.ReplyError(line)) is wrong
+    assert connection.elsewhere(parse(line)) is wrong

@@ -19,7 +19,12 @@ MAY_IMPORT = {
     "ipc": {"ipc"},
 }
 OWNERS = {
-    "click": {"supervisor/cli.py", "supervisor/operate.py", "supervisor/failing.py"},
+    "click": {
+        "supervisor/cli.py",
+        "supervisor/operate.py",
+        "supervisor/failing.py",
+        "supervisor/granting.py",
+    },
     "redis": {"streams"},
 }
 LINES_MAX = 400

@@ -1,0 +1,39 @@
+"""The slot of the stream moves to another master of the cluster, and back, while messages come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support_pool import until
+from support_topology import Cluster, Everywhere, Load
+
+HANDLER = """
+    def handle(message):
+        started(message)
+        if message.data["n"] == 7:
+            raise Reject("seven")
+        finished(message)
+    """
+
+
+def test_nothing_is_lost_or_run_twice(cluster: Cluster, make_everywhere: Callable[..., Everywhere]) -> None:
+    """The move takes the pending list along: no entry is even delivered twice; no push is doubled."""
+    pool = make_everywhere(cluster, HANDLER, "--workers", "2", "--block-ms", "200")
+    with Load(cluster.url) as load:
+        pool.start()
+        load.wait_more(100)
+        before = cluster.owner()
+        others = [node for node in cluster.masters if node is not before]
+        for target in (others[0], before, others[1]):
+            reconnects = pool.counters()["RECONNECTS"]
+            cluster.move("events", target)
+            until(lambda more=reconnects: pool.counters()["RECONNECTS"] > more, "a new connection")  # type: ignore[misc]
+            load.wait_more(100)
+        assert cluster.owner() is others[1]
+    assert not load.errors, "a push that was certainly not executed is sent again"
+    seven = load.ids[7]
+    pool.wait_finished([entry for entry in load.ids if entry != seven])
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(load.ids, dead={seven: 1})
+    assert pool.redis.xlen("events") == len(load.ids)

@@ -1,0 +1,279 @@
+"""Several servers that work together: a Redis Cluster, and a primary with replicas and sentinels.
+
+Both look like one `Server` to a `Pool`: they have a `url` and give clients that follow the key `events`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from redis.crc import key_slot
+from support_pool import Pool, until
+from support_servers import Binary, Server
+
+from rsq.streams import connection, keys
+from rsq.streams.deadletter import DeadLetters
+from rsq.streams.letter import DeadLetter
+from rsq.streams.producer import Producer
+
+NODE_TIMEOUT_MS = 1000
+DOWN_AFTER_MS = 500
+SLOTS = 16384
+SERVICE = "main"
+
+
+class Node(Server):
+    """A server with options of its own."""
+
+    def __init__(self, binary: Binary, *options: str) -> None:
+        super().__init__(binary, durable=False)
+        self.port = bus_port()
+        self.options = options
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), *self.options]
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+class Sentinel(Node):
+    """A sentinel that watches a primary."""
+
+    def __init__(self, binary: Binary, primary: Node) -> None:
+        super().__init__(binary)
+        self._conf = Path(self.directory, "sentinel.conf")
+        self._conf.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2\n"
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
+            f"sentinel failover-timeout {SERVICE} 5000\n"
+        )
+
+    def client(self, **options: Any) -> redis.Redis:
+        made = redis.Redis(host="127.0.0.1", port=self.port, protocol=2, socket_timeout=5, **options)
+        self._clients.append(made)
+        return made
+
+    def _command(self) -> list[str]:
+        return [str(self.binary.path), str(self._conf), "--sentinel"]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+            probe.sendall(b"PING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
+        return False
+
+
+class Topology:
+    """What both have in common."""
+
+    url: str
+
+    def __init__(self) -> None:
+        self._clients: list[redis.Redis] = []
+        self._parts: list[Server] = []
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A client that finds the server of the key `events`, whatever has become of it."""
+        made = connection.client(connection.target(self.url).for_key("events"), **options)
+        self._clients.append(made)
+        return made
+
+    def discard(self) -> None:
+        """No process, no files."""
+        for client in self._clients:
+            client.close()
+        for part in self._parts:
+            part.discard()
+
+    def _started(self, part: Server) -> None:
+        self._parts.append(part)
+        part.start()
+
+
+class Cluster(Topology):
+    """Three masters, who share the slots; the owner of `events` has a replica if asked for."""
+
+    def __init__(self, binary: Binary, *, replica: bool = False) -> None:
+        super().__init__()
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+        options += ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+        self.masters = [Node(binary, *options) for _ in range(3)]
+        self.replica = Node(binary, *options) if replica else None
+        nodes = [*self.masters, *([self.replica] if self.replica else [])]
+        self.nodes = nodes
+        self.url = "redis+cluster://" + ",".join(node.place for node in nodes)
+        try:
+            for node in nodes:
+                self._started(node)
+            self._join()
+        except BaseException:
+            self.discard()
+            raise
+
+    def owner(self, key: str = "events") -> Node:
+        """The master that owns a key's slot, as the living nodes see it."""
+        slot = key_slot(key.encode())
+        for node in self.nodes:
+            if node.process is None:
+                continue
+            rows: Any = ask(node, "CLUSTER", "SLOTS")
+            for first, last, (_, port, *_), *_ in rows:
+                if first <= slot <= last:
+                    return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"nobody owns the slot of {key}")
+
+    def move(self, key: str, target: Node) -> None:
+        """Move the slot of a key, with its keys, as redis-cli's reshard does."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
+        ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
+        while found := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
+            for name in found:
+                ask(source, "MIGRATE", "127.0.0.1", target.port, name, 0, 10_000)
+        for node in (target, source, *self.masters):
+            ask(node, "CLUSTER", "SETSLOT", slot, "NODE", identity(target))
+
+    def _join(self) -> None:
+        for number, node in enumerate(self.nodes):
+            ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            ask(node, "CLUSTER", "MEET", "127.0.0.1", self.masters[0].port)
+        for number, node in enumerate(self.masters):
+            slots = range(SLOTS * number // 3, SLOTS * (number + 1) // 3)
+            ask(node, "CLUSTER", "ADDSLOTS", *slots)
+        size = len(self.nodes)
+        for node in self.nodes:
+            until(
+                lambda node=node: f"cluster_known_nodes:{size}" in info(node), "a cluster where all know all"
+            )  # type: ignore[misc]
+            until(lambda node=node: "cluster_state:ok" in info(node), "a cluster that is up")  # type: ignore[misc]
+        if self.replica:
+            owner = identity(self.owner())
+            until(lambda: owner in ask(self.replica, "CLUSTER", "NODES").decode(), "the owner's name")
+            ask(self.replica, "CLUSTER", "REPLICATE", owner)
+            admin = self.replica.client()
+            until(lambda: admin.info("replication").get("master_link_status") == "up", "a replica in step")
+
+
+class Watched(Topology):
+    """A primary with a replica, and three sentinels that know all of it."""
+
+    def __init__(self, binary: Binary) -> None:
+        super().__init__()
+        self.first = Node(binary, "--repl-diskless-sync-delay", "0")
+        self.second = Node(
+            binary, "--replicaof", "127.0.0.1", str(self.first.port), "--repl-diskless-sync-delay", "0"
+        )
+        try:
+            self._started(self.first)
+            self._started(self.second)
+            admin = self.second.client()
+            until(lambda: admin.info("replication").get("master_link_status") == "up", "a replica in step")
+            self.sentinels = [Sentinel(binary, self.first) for _ in range(3)]
+            for sentinel in self.sentinels:
+                self._started(sentinel)
+            for sentinel in self.sentinels:
+                until(lambda sentinel=sentinel: self._is_complete(sentinel), "sentinels that know all")  # type: ignore[misc]
+        except BaseException:
+            self.discard()
+            raise
+        self.url = f"redis+sentinel://{','.join(node.place for node in self.sentinels)}/{SERVICE}/0"
+
+    def primary(self) -> Node:
+        """The server that most sentinels name."""
+        ports = [int(ask(each, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1]) for each in self.sentinels]
+        port = max(set(ports), key=ports.count)
+        return self.first if port == self.first.port else self.second
+
+    def _is_complete(self, sentinel: Sentinel) -> bool:
+        row = flat(ask(sentinel, "SENTINEL", "MASTER", SERVICE))
+        return (row["num-other-sentinels"], row["num-slaves"]) == ("2", "1")
+
+
+class Everywhere(Pool):
+    """A pool on a topology; its ledger is on a server of its own."""
+
+    def __init__(
+        self, topology: Topology, folder: Path, handler: str, *options: str, ledger: Server, **more: str
+    ) -> None:
+        super().__init__(cast(Server, topology), folder, handler, *options, ledger=ledger, **more)
+        self.cluster = connection.target(topology.url).cluster
+
+    def dead(self) -> dict[str, DeadLetter]:
+        dlq = keys.dead_letter("events", cluster=self.cluster)
+        letters = DeadLetters(self.redis, "events", dlq).iterate()
+        return {letter.origin_id: letter for letter in letters if isinstance(letter, DeadLetter)}
+
+
+class Load:
+    """Somebody who pushes all the time, one message after the other, and notes what was confirmed."""
+
+    def __init__(self, url: str, pause_s: float = 0.002) -> None:
+        self.ids: list[str] = []
+        self.errors: list[Exception] = []
+        self._url, self._pause_s = url, pause_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def wait_more(self, count: int) -> None:
+        """Wait until so many more messages were confirmed."""
+        goal = len(self.ids) + count
+        until(lambda: len(self.ids) >= goal, f"{count} more pushed messages, after errors {self.errors}")
+
+    def _run(self) -> None:
+        with Producer(self._url) as producer:
+            while not self._stop.wait(self._pause_s):
+                try:
+                    self.ids.append(producer.push({"n": len(self.ids)}))
+                except redis.RedisError as error:
+                    self.errors.append(error)
+
+
+def ask(node: Server, *command: Any) -> Any:
+    """The bare answer of one server."""
+    link: Any = redis.Connection(host="127.0.0.1", port=node.port, protocol=2, socket_timeout=20)
+    try:
+        link.send_command(*command)
+        return link.read_response()
+    finally:
+        link.disconnect()
+
+
+def info(node: Server) -> str:
+    return str(ask(node, "CLUSTER", "INFO").decode())
+
+
+def identity(node: Server) -> str:
+    return str(ask(node, "CLUSTER", "MYID").decode())
+
+
+def flat(words: list[bytes]) -> dict[str, str]:
+    found = [word.decode() for word in words]
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def bus_port() -> int:
+    """A free port whose neighbour 10,000 above, the cluster's bus, is free too."""
+    for _ in range(1000):
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", port + 10_000))
+                return port
+    raise AssertionError("no free ports")
