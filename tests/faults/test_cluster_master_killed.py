@@ -43,8 +43,7 @@ def test_what_was_replicated_is_handled_once_and_the_rest_goes_on(
 
     counts = pool.started()
     assert all(counts[entry] == 1 for entry in [*early, *late])
-    kept = {entry.decode() for entry, _ in pool.redis.xrange("events")}
-    assert kept <= counts.keys(), "an entry that the new master has was not handled"
+    assert pool.entries() <= counts.keys(), "an entry that the new master has was not handled"
     around = counts.keys() - {*early, *late}
     assert all(counts[entry] <= 2 for entry in around), "one failover undoes one acknowledgement"
     assert pool.finished().keys() == counts.keys()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import redis
 from redis.crc import key_slot
@@ -103,8 +104,10 @@ class Cluster(Topology):
 
     def __init__(self, binary: Binary, *, replica: bool = False) -> None:
         super().__init__()
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
-        options += ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+        options = [
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
+        ]
         self.masters = [Node(binary, *options) for _ in range(3)]
         self.replica = Node(binary, *options) if replica else None
         nodes = [*self.masters, *([self.replica] if self.replica else [])]
@@ -150,16 +153,13 @@ class Cluster(Topology):
             ask(node, "CLUSTER", "ADDSLOTS", *slots)
         size = len(self.nodes)
         for node in self.nodes:
-            until(
-                lambda node=node: f"cluster_known_nodes:{size}" in info(node), "a cluster where all know all"
-            )  # type: ignore[misc]
-            until(lambda node=node: "cluster_state:ok" in info(node), "a cluster that is up")  # type: ignore[misc]
-        if self.replica:
+            until(partial(says, node, f"cluster_known_nodes:{size}"), "a cluster where all know all")
+            until(partial(says, node, "cluster_state:ok"), "a cluster that is up")
+        if replica := self.replica:
             owner = identity(self.owner())
-            until(lambda: owner in ask(self.replica, "CLUSTER", "NODES").decode(), "the owner's name")
-            ask(self.replica, "CLUSTER", "REPLICATE", owner)
-            admin = self.replica.client()
-            until(lambda: admin.info("replication").get("master_link_status") == "up", "a replica in step")
+            until(lambda: owner in ask(replica, "CLUSTER", "NODES").decode(), "the owner's name")
+            ask(replica, "CLUSTER", "REPLICATE", owner)
+            until(partial(in_step, replica), "a replica in step")
 
 
 class Watched(Topology):
@@ -174,13 +174,12 @@ class Watched(Topology):
         try:
             self._started(self.first)
             self._started(self.second)
-            admin = self.second.client()
-            until(lambda: admin.info("replication").get("master_link_status") == "up", "a replica in step")
+            until(partial(in_step, self.second), "a replica in step")
             self.sentinels = [Sentinel(binary, self.first) for _ in range(3)]
             for sentinel in self.sentinels:
                 self._started(sentinel)
             for sentinel in self.sentinels:
-                until(lambda sentinel=sentinel: self._is_complete(sentinel), "sentinels that know all")  # type: ignore[misc]
+                until(partial(self._is_complete, sentinel), "sentinels that know all")
         except BaseException:
             self.discard()
             raise
@@ -203,8 +202,13 @@ class Everywhere(Pool):
     def __init__(
         self, topology: Topology, folder: Path, handler: str, *options: str, ledger: Server, **more: str
     ) -> None:
-        super().__init__(cast(Server, topology), folder, handler, *options, ledger=ledger, **more)
+        super().__init__(cast("Server", topology), folder, handler, *options, ledger=ledger, **more)
         self.cluster = connection.target(topology.url).cluster
+
+    def entries(self) -> set[str]:
+        """Ids of what is in the stream."""
+        rows: Any = self.redis.xrange("events")
+        return {entry.decode() for entry, _ in rows}
 
     def dead(self) -> dict[str, DeadLetter]:
         dlq = keys.dead_letter("events", cluster=self.cluster)
@@ -222,7 +226,7 @@ class Load:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -246,7 +250,8 @@ class Load:
 
 def ask(node: Server, *command: Any) -> Any:
     """The bare answer of one server."""
-    link: Any = redis.Connection(host="127.0.0.1", port=node.port, protocol=2, socket_timeout=20)
+    kind: Any = redis.Connection
+    link = kind(host="127.0.0.1", port=node.port, protocol=2, socket_timeout=20)
     try:
         link.send_command(*command)
         return link.read_response()
@@ -254,8 +259,12 @@ def ask(node: Server, *command: Any) -> Any:
         link.disconnect()
 
 
-def info(node: Server) -> str:
-    return str(ask(node, "CLUSTER", "INFO").decode())
+def says(node: Server, words: str) -> bool:
+    return words in ask(node, "CLUSTER", "INFO").decode()
+
+
+def in_step(replica: Server) -> bool:
+    return b"connected" in ask(replica, "ROLE")
 
 
 def identity(node: Server) -> str:
