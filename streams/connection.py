@@ -121,12 +121,17 @@ class _Patient(AbstractConnection):
         if self._sock is None:  # redis-py's pools call it for every use
             self._connect_patiently()
 
+    def send_packed_command(self, *args: Any, **options: Any) -> None:
+        self.connect()  # what redis-py does here by itself after a disconnect would skip `find`
+        above: Any = super()
+        above.send_packed_command(*args, **options)
+
     def _connect_patiently(self) -> None:
         for pause in CONNECT_PAUSES_S:
             try:
                 self._connect_once()
                 return
-            except redis.exceptions.ConnectionError as error:
+            except (redis.exceptions.ConnectionError, *_WRONG_SERVER) as error:
                 if permanent(error):
                     raise
             time.sleep(pause)

@@ -102,10 +102,12 @@ class Topology:
 class Cluster(Topology):
     """Three masters, who share the slots; the owner of `events` has a replica if asked for."""
 
-    def __init__(self, binary: Binary, *, replica: bool = False) -> None:
+    def __init__(
+        self, binary: Binary, *, replica: bool = False, node_timeout_ms: int = NODE_TIMEOUT_MS
+    ) -> None:
         super().__init__()
         options = [
-            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms)),
             *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
         ]
         self.masters = [Node(binary, *options) for _ in range(3)]
