@@ -1,0 +1,35 @@
+"""The master that owns the stream hands over to its replica, by CLUSTER FAILOVER, under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support_pool import until
+from support_topology import Cluster, Everywhere, Load, ask
+
+HANDLER = """
+    def handle(message):
+        started(message)
+        finished(message)
+    """
+
+
+def test_nothing_is_lost_or_run_twice(cluster: Cluster, make_everywhere: Callable[..., Everywhere]) -> None:
+    """The master waits until the replica has everything: unlike a crash, this undoes nothing."""
+    pool = make_everywhere(cluster, HANDLER, "--workers", "2", "--block-ms", "200")
+    first, second = cluster.owner(), cluster.replica
+    assert second is not None
+    with Load(cluster.url) as load:
+        pool.start()
+        load.wait_more(100)
+        for old, new in ((first, second), (second, first)):
+            until(lambda old=old: b"slave" not in ask(old, "ROLE")[0], "a master")  # type: ignore[misc]
+            until(lambda new=new: b"connected" in ask(new, "ROLE"), "a replica in step")  # type: ignore[misc]
+            assert ask(new, "CLUSTER", "FAILOVER") == b"OK"
+            until(lambda new=new: cluster.owner() is new, "the failover")  # type: ignore[misc]
+            load.wait_more(100)
+    assert not load.errors, "a push that was certainly not executed is sent again"
+    pool.wait_finished(load.ids)
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(load.ids)
