@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 from support_pool import numbers, until
-from support_topology import SERVICE, Everywhere, Load, Watched, ask
+from support_topology import SERVICE, Everywhere, Load, Node, Watched, ask
 
 HANDLER = """
     def handle(message):
