@@ -62,10 +62,12 @@ def client(
     Arguments:
         target: the server.
         timeout_s: seconds to wait for a connection, and for each answer.
-        name: shown by CLIENT LIST.
+        name: shown by CLIENT LIST; default `rsq`.
         decode: whether replies are str instead of bytes.
     """
-    kind, settings = _settings(target, timeout_s, name)
+    # Always a name: redis-py's pools take the session tickets of TLS 1.3 for an answer that nobody has read,
+    # unless an exchange at the beginning has read them.
+    kind, settings = _settings(target, timeout_s, name or "rsq")
     if target.way != "direct":
         settings["find"] = lambda: _find(target, timeout_s)
         settings["retry"] = _retry(_AGAIN)
@@ -189,7 +191,7 @@ def _find(target: Target, timeout_s: float) -> Address:
     """Where the server is now; see `locate`. It takes little longer than the time-out, whoever is silent."""
     deadline = time.monotonic() + timeout_s
 
-    def ask(address: Address, *command: str, sentinel: bool = False) -> Any:
+    def ask(address: Address, *command: str | bytes, sentinel: bool = False) -> Any:
         left = min(ASK_S, deadline - time.monotonic())
         if left <= 0:
             raise redis.exceptions.TimeoutError("no time left to ask")

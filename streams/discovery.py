@@ -20,7 +20,7 @@ Address = tuple[str, int]
 class Asking(Protocol):
     """One question on a connection of its own."""
 
-    def __call__(self, address: Address, *command: str, sentinel: bool = False) -> Any:
+    def __call__(self, address: Address, *command: str | bytes, sentinel: bool = False) -> Any:
         """The answer.
 
         Arguments:
@@ -77,12 +77,13 @@ def _primary(target: Target, ask: Asking) -> Address:
 
 def _owner(target: Target, ask: Asking) -> Address:
     trouble: RedisError | None = None
+    key = target.key.encode("utf-8", "surrogateescape")  # names of a command line may be any bytes
     for place in target.places:
         address = place
         try:
             for _ in range(HOPS):
                 try:
-                    ask(address, "EXISTS", target.key)
+                    ask(address, "EXISTS", key)
                 except MovedError as error:
                     # A node that does not know how it is reached from outside sends no host: its own will do.
                     address = (error.host or address[0], error.port)

@@ -71,6 +71,7 @@ _REFUSED = "connection refused: is the server running, and on this port?"
 _ROUTE = "no route to the host: check its address, the network and firewalls"
 _TIMEOUT = "no answer in time: is the server overloaded, or does a firewall drop packets?"
 _CLOSED = "the connection was closed by the other side: did the server restart, or reach its maxclients?"
+_NO_CERTIFICATE = "the server wants a client's certificate: ssl_certfile=FILE&ssl_keyfile=FILE in the URL"
 _NUMBERS = {
     errno.ECONNREFUSED: _REFUSED,
     errno.ENOENT: "there is no such socket: is the server running?",
@@ -137,10 +138,21 @@ def explain(error: BaseException, target: Place | None) -> str:
         return f"{where}: {CODES[word]} ({said if word in said else f'{word}: {said}'})"
     for cause in _causes(error):
         if advice := _advice(cause):
-            # A server without TLS waits for the rest of what it takes for a command.
-            no_tls = advice is _TIMEOUT and target is not None and target.redacted.startswith("rediss")
-            return f"{where}: {advice}{' Or does it not speak TLS on this port?' if no_tls else ''}"
+            return f"{where}: {advice}{_tls_doubt(advice, target)}"
     return f"{where}: {said}"
+
+
+def _tls_doubt(advice: str, target: Place | None) -> str:
+    """What else it may be if TLS was wanted."""
+    if target is None or not target.redacted.startswith("rediss"):
+        return ""
+    if advice is _TIMEOUT:
+        return (
+            " Or does it not speak TLS on this port?"  # it waits for the rest of what it takes for a command
+        )
+    if advice is _CLOSED and "ssl_certfile=" not in target.redacted:
+        return f" Or {_NO_CERTIFICATE}"  # it says so, but the connection may be gone before that is read
+    return ""
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -160,7 +172,9 @@ def _advice(error: BaseException) -> str | None:
             " and the host as the certificate does"
         )
     if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason or error).upper():
-        return "the server wants a client's certificate: ssl_certfile=FILE&ssl_keyfile=FILE in the URL"
+        return _NO_CERTIFICATE
+    if isinstance(error, ssl.SSLEOFError):
+        return _CLOSED
     if isinstance(error, ssl.SSLError):
         return f"no TLS: check rediss:// against redis://, and the certificates ({error.reason or error})"
     if isinstance(error, socket.gaierror):
@@ -169,6 +183,6 @@ def _advice(error: BaseException) -> str | None:
         return _TIMEOUT
     if isinstance(error, OSError):
         return _NUMBERS.get(error.errno or 0)
-    if isinstance(error, exceptions.ConnectionError) and "closed by server" in str(error):
+    if isinstance(error, exceptions.ConnectionError) and re.search("closed by server|not ready", str(error)):
         return _CLOSED
     return None

@@ -223,13 +223,15 @@ def _fault(url: str) -> str | None:
 
 def _tls_fault(settings: dict[str, Any]) -> str | None:
     """What is wrong with the certificates that are given; a missing file is known before anything starts."""
-    for name in _TLS_FILES:
-        if name in settings:
-            try:
-                with Path(settings[name]).open("rb"):
-                    pass
-            except (OSError, ValueError) as error:
-                return f"{name}: the file cannot be read: {getattr(error, 'strerror', None) or error}"
+    given = [name for name in _TLS_FILES if name in settings]
+    if not given:
+        return None
+    for name in given:
+        try:
+            with Path(settings[name]).open("rb"):
+                pass
+        except (OSError, ValueError) as error:
+            return f"{name}: the file cannot be read: {getattr(error, 'strerror', None) or error}"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca, own, key = (settings.get(name) for name in _TLS_FILES)
     if ca:

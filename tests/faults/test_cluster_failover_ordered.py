@@ -35,7 +35,7 @@ def test_nothing_is_lost_or_run_twice(cluster: Cluster, make_everywhere: Callabl
 
 
 def order(cluster: Cluster, new: Node) -> None:
-    """Order a failover and see it through: nodes that are not quick enough give it up after 5 s, unchanged."""
+    """Order a failover and see it through: nodes that are not quick enough give it up after 5 s."""
     for last in (False, False, True):
         assert ask(new, "CLUSTER", "FAILOVER") == b"OK"
         try:

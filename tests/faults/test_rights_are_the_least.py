@@ -107,7 +107,8 @@ def test_a_pool_can_do_all_it_has_to(own_server: Server, make_own_pool: Callable
 def test_everything_else_is_denied(server: Server, command: tuple[str, ...]) -> None:
     login(server)
     with redis.Redis.from_url(server.url, username=USER, password="secret", protocol=2) as user:
-        assert user.xlen("events") == 0
+        assert user.xlen("events") == user.exists("events", "events:dlq") == 0
+        assert user.role()[0] == b"master"  # so it is found behind sentinels, too
         assert user.get("rsq:{events}:workers:leader") is None
         with pytest.raises(redis.ResponseError, match=r"(?i)permission|ACL failure|can't run|can't access"):
             user.execute_command(*command)

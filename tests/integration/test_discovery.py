@@ -69,6 +69,10 @@ def test_every_node_leads_to_the_owner_of_a_key(cluster: Cluster) -> None:
     assert len(owners) == 3
 
 
+def test_a_key_may_be_any_bytes(cluster: Cluster) -> None:
+    assert reached(cluster.url, b"\xff\xfe".decode("utf-8", "surrogateescape"))
+
+
 def test_dead_and_silent_nodes_are_passed_over(cluster: Cluster) -> None:
     owner = cluster.owner()
     silent, other = (node for node in cluster.masters if node is not owner)

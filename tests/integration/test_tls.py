@@ -150,7 +150,7 @@ def test_a_certificate_of_another_host_is_explained(tls_server: TlsServer) -> No
 
 def test_a_missing_client_certificate_is_explained(tls_server: TlsServer) -> None:
     told = explained(tls_server.at(ssl_certfile="", ssl_keyfile=""))
-    assert "the server wants a client's certificate" in told
+    assert "the server wants a client's certificate: ssl_certfile=FILE" in told
 
 
 def test_a_key_of_another_certificate_is_a_wrong_configuration(tls_server: TlsServer) -> None:
