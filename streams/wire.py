@@ -7,11 +7,13 @@ Nothing is ever sent twice from here: whoever holds unconfirmed work decides wha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 
@@ -48,7 +50,7 @@ class Wire:
         self._connection = connect(target, name=name, timeout_s=timeout_s)
         self._socket = sock(self._connection)
         self._socket.settimeout(0)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._reader = hiredis.Reader()
         self._buffer = memoryview(bytearray(_BUFFER))
         self._poll = select.poll()
@@ -59,6 +61,7 @@ class Wire:
         for fd in watch:
             self._poll.register(fd, select.POLLIN)
         self.received = 0  # bytes, ever
+        self._heard = 0.0
 
     def send(self, data: bytes) -> None:
         """Write commands.
@@ -67,16 +70,15 @@ class Wire:
             Lost: the server is gone, or took nothing for the time-out.
         """
         left = memoryview(data)
-        deadline = 0.0
         while left:
             try:
                 left = left[self._socket.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                now = time.monotonic()
-                deadline = deadline or now + self._timeout_s
-                if now > deadline:
-                    raise Lost(f"the server took no bytes for {self._timeout_s:g} s") from None
-                select.select([], [self._fd], [], deadline - now)
+                # Not select(): user code may have opened more files than it can count.
+                only = select.poll()
+                only.register(self._fd, select.POLLOUT)
+                if not only.poll(self.timeout_s * 1000):
+                    raise Lost(f"the server took no bytes for {self.timeout_s:g} s") from None
             except OSError as error:
                 raise _lost(error) from error
 
@@ -91,7 +93,8 @@ class Wire:
             watched descriptor became readable first.
 
         Raises:
-            Lost: the connection broke, or nothing came before the deadline: it is deaf.
+            Lost: the connection broke, or nothing came before the deadline: it is deaf. While a reply
+                is coming in, however slowly, it is not.
         """
         while True:
             try:
@@ -103,7 +106,9 @@ class Wire:
             try:
                 size = self._socket.recv_into(self._buffer)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                if not self._wait(deadline):
+                # A slow network takes long for a large reply; to break off would only ask for it again.
+                arriving = self._heard + self.timeout_s if self._reader.has_data() else 0.0
+                if not self._wait(max(deadline, arriving)):
                     return False, None
                 continue
             except OSError as error:
@@ -111,6 +116,7 @@ class Wire:
             if not size:
                 raise Lost("the server closed the connection")
             self.received += size
+            self._heard = time.monotonic()
             self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer will do
 
     def finish(self, deadline: float) -> None:
@@ -129,6 +135,16 @@ class Wire:
                     break
         except (OSError, ValueError):
             pass
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the connection, and let nothing that was written reach the server any more.
+
+        On a network that comes back, the kernel would deliver a read to a server that does not know
+        yet that nobody listens: entries would go to this consumer, and nobody would look for them.
+        """
+        with contextlib.suppress(OSError):  # a closed one; and not every kind of socket has it
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
     def close(self) -> None:
@@ -152,7 +168,9 @@ class Wire:
         """Wait until the socket is readable; False when a watched descriptor is."""
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Lost("no reply in time: the connection is deaf")
+            raise Lost(
+                "no reply in time: the server is frozen or overloaded, or the network drops packets"
+            )
         ready = self._poll.poll(left * 1000)
         for fd, event in ready:
             if event & select.POLLNVAL:
