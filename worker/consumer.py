@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -20,14 +19,26 @@ from ..streams.entry import Raw
 from ..streams.group import Group, claimed, entries, info_rows
 from ..streams.keys import consumer
 from ..streams.serializers import Serializer
+from ..streams.trouble import code, explain
 from ..streams.wire import Lost
 from .backlog import Backlog
 from .books import Books
 from .controls import Controls
 from .handler import Handler
 from .pace import Pace
+from .patience import Patience
 from .runner import Runner
-from .session import REPLY_TIMEOUT_S, Ask, Misconfigured, Refused, Session, good, wait_readable
+from .session import (
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    REPLY_TIMEOUT_S,
+    Ask,
+    Misconfigured,
+    Refused,
+    Session,
+    good,
+    wait_readable,
+)
 from .shelf import Due, Shelf
 from .spec import Spec
 
@@ -35,7 +46,6 @@ log = logging.getLogger(__name__)
 
 _DRAIN_S = 3.0  # to reach Redis once more at the end; without it the journal keeps what is owed
 _POLL_EMPTY_S = 0.1
-_TROUBLE_PAUSE_S = 1.0
 _ZOMBIE_MARGIN_S = 2.0
 
 
@@ -94,6 +104,7 @@ class Consumer:
             spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls
         )
         self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
+        self._patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         self._read: Ask | None = None  # the read whose reply is still to come
         self._asked = 0
         self._received = 0  # bytes of this connection up to the last read's reply
@@ -123,6 +134,7 @@ class Consumer:
                     ) from error
                 self._trouble(error)
             else:
+                self._patience.restored()
                 return True
         return False
 
@@ -141,6 +153,8 @@ class Consumer:
         """Acknowledge what is finished and hand back the rest; False when Redis could not be told."""
         self._desk[D.STATE] = DeskState.DRAINING
         deadline = time.monotonic() + _DRAIN_S
+        self._session.hurry(deadline)
+        patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while time.monotonic() < deadline:
             try:
                 # What a read still brings now is only seen in the pending list.
@@ -150,7 +164,11 @@ class Consumer:
                 self._session.settle()
                 back = self.backlog.hand_back()
             except (Lost, Refused) as error:
-                log.warning("handing back: %s", error)
+                words = self._words(error)
+                if patience.is_news(words, time.monotonic()):
+                    log.warning("handing back: %s", words)
+                left = max(0.0, deadline - time.monotonic())
+                self._session.rest(min(patience.pause_s(), left), until_stopping=False)
             else:
                 if back:
                     log.info("handed back %d entries, their attempt counts as they were", back)
@@ -206,6 +224,7 @@ class Consumer:
         received = self._session.wire.received if self._session.wire else 0
         size, self._received = received - self._received, received
         found = entries(good(read.reply))
+        self._patience.restored()
         if not found:
             busy = len(self._shelf) or self._audits or self._session.oldest_debt()
             self._desk[D.SETTLED] = 0 if busy else 1
@@ -298,13 +317,14 @@ class Consumer:
                     self._siblings.unlock(number)
                 log.info("took over %d entries from %s, whose slot is closed", taken, name)
 
-    def _ensure_group(self) -> None:
-        """Create the group and the consumer where they are missing."""
+    def _ensure_group(self) -> bool:
+        """Create the group and the consumer where they are missing; tell whether the group was."""
         source = self._spec.source
         created, _ = self._session.call(self._group.create(source.start_id), self._group.create_consumer())
         # A server that is full creates nothing; what is there can and must be read all the same.
         if isinstance(created, Exception) and not str(created).startswith(("BUSYGROUP", "OOM")):
             good(created)
+        return not isinstance(created, Exception)
 
     def _reconnect(self) -> None:
         """Go on with a new connection: nothing finished is forgotten, nothing delivered overlooked."""
@@ -319,23 +339,27 @@ class Consumer:
         """Say what is wrong with Redis, repair what we may, and do not hurry."""
         self._counters[C.REDIS_ERRORS] += 1
         self._slot.ledger.publish()
-        log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, error)
-        if not isinstance(error, Refused):
-            return
-        if str(error).startswith("NOGROUP"):
+        words = self._words(error)
+        if self._patience.is_news(words, time.monotonic()):
+            log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, words)
+        if isinstance(error, Refused) and str(error).startswith("NOGROUP"):
             try:
-                self._ensure_group()
+                created = self._ensure_group()
             except (Lost, Refused) as worse:
-                log.warning("group %s cannot be created: %s", self._group.group, worse)
+                log.warning("group %s cannot be created: %s", self._group.group, self._words(worse))
             else:
-                self._counters[C.GROUPS_RECREATED] += 1
-                log.error(
-                    "group %s of stream %s was gone; created again at %s",
-                    self._group.group, self._group.stream, self._spec.source.start_id,
-                )  # fmt: skip
-                return
-        wait_readable(self._controls.watch, _TROUBLE_PAUSE_S * (0.5 + random.random()))  # noqa: S311 - jitter
-        self._controls.look()
+                if created:  # by us: every slot comes here
+                    self._counters[C.GROUPS_RECREATED] += 1
+                    log.error(
+                        "group %s of stream %s was gone; created again at %s",
+                        self._group.group, self._group.stream, self._spec.source.start_id,
+                    )  # fmt: skip
+        self._session.rest(self._patience.pause_s())
+
+    def _words(self, error: Exception) -> str:
+        """Return what to say of a trouble, with what to do where we know it."""
+        known = error.__cause__ or code(error)
+        return explain(error, self._spec.source.target) if known else str(error)
 
 
 _FOR_GOOD = ("WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS")

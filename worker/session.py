@@ -8,8 +8,8 @@ repeated; whoever asked finds out that the line was lost.
 from __future__ import annotations
 
 import logging
+import math
 import os
-import random
 import select
 import time
 from collections import deque
@@ -22,12 +22,16 @@ from ..ipc.cells import D, Desk, DeskState
 from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
 from ..streams.wire import Lost, Wire
+from .patience import Patience
 
 log = logging.getLogger(__name__)
 
 REPLY_TIMEOUT_S = 10.0
-_BACKOFF_FIRST_S = 0.05
-_BACKOFF_MAX_S = 3.0
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 3.0
+_CONNECT_TIMEOUT_S = 5.0  # a connect cannot be interrupted, and a drain waits for it
+_CONNECT_LEAST_S = 0.1
+_STOP_PATIENCE_S = 3.0
 
 
 class Refused(Exception):
@@ -89,6 +93,7 @@ class Session:
         self.wire: Wire | None = None
         self._expected: deque[Debt | Ask] = deque()
         self._unsent: deque[Debt] = deque()
+        self._end = math.inf
         os.register_at_fork(after_in_child=self._disown)
 
     def connect(self, give_up: float | None = None, *, first: bool = False) -> bool:
@@ -107,41 +112,56 @@ class Session:
         if self.wire is not None:
             self._counters[C.RECONNECTS] += 1
         self.drop()
-        pause = _BACKOFF_FIRST_S
-        told = 0.0
+        patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
+        told = False
         while True:
             try:
-                self.wire = Wire(self._target, self._name, REPLY_TIMEOUT_S, self._watch)
+                self.wire = self._connect(math.inf if give_up is None else give_up)
             except (RedisError, OSError) as error:
                 self._counters[C.REDIS_ERRORS] += 1
                 self._ledger.publish()
                 if first and permanent(error):
                     raise Misconfigured(explain(error, self._target)) from error
-                now = time.monotonic()
-                if now - told > 30:
-                    told = now
-                    log.error("%s; trying again", explain(error, self._target))
+                words = explain(error, self._target)
+                if patience.is_news(words, time.monotonic()):
+                    told = True
+                    log.error("%s; trying again", words)
             else:
                 self._desk.view[D.CONNECTED] = 1
                 if told:
                     log.info("connected to %s again", self._target)
                 return True
+            pause = patience.pause_s()
             if give_up is not None and time.monotonic() + pause > give_up:
                 return False
+            self._desk.view[D.STATE] = DeskState.CONNECTING
+            self.rest(pause, until_stopping=give_up is None)
             if give_up is None and self._stopping:
                 return False
-            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
-            pause = min(pause * 2, _BACKOFF_MAX_S)
+
+    def _connect(self, give_up: float) -> Wire:
+        timeout_s = max(_CONNECT_LEAST_S, min(_CONNECT_TIMEOUT_S, give_up - time.monotonic()))
+        wire = Wire(self._target, self._name, timeout_s, self._watch)
+        wire.timeout_s = max(_CONNECT_LEAST_S, min(REPLY_TIMEOUT_S, give_up - time.monotonic()))
+        return wire
 
     def drop(self) -> None:
         """Close the connection; what it had not confirmed is owed again."""
         if self.wire is not None:
-            self.wire.close()
+            self.wire.abandon()
             self.wire = None
         self._desk.view[D.CONNECTED] = 0
         again = [item for item in self._expected if isinstance(item, Debt)]
         self._unsent.extendleft(reversed(again))
         self._expected.clear()
+
+    def hurry(self, deadline: float) -> None:
+        """Wait for no reply longer than this.
+
+        Arguments:
+            deadline: monotonic seconds.
+        """
+        self._end = deadline
 
     def finish(self, deadline: float) -> None:
         """End the connection so that nothing can be delivered to it any more."""
@@ -168,7 +188,7 @@ class Session:
         self._unsent.clear()
         now = time.monotonic()
         for ask in asks:
-            ask.deadline = now + ask.patience_s
+            ask.deadline = min(now + ask.patience_s, self._end)
             parts.append(ask.command)
         self._expected.extend(asks)
         self._counters[C.COMMANDS] += len(parts)
@@ -189,12 +209,14 @@ class Session:
                 self._on_watch()
                 if interruptible:
                     return False
+                if self._stopping:
+                    ask.deadline = min(ask.deadline, time.monotonic() + _STOP_PATIENCE_S)
                 continue
             item = self._expected.popleft()
             if isinstance(item, Ask):
                 item.reply, item.done = reply, True
             elif isinstance(reply, hiredis.ReplyError):
-                self._expected.appendleft(item)
+                self._unsent.appendleft(item)  # its reply is taken: the next one is not its own
                 raise Refused(str(reply))
         return True
 
@@ -219,6 +241,13 @@ class Session:
         if self._unsent or any(isinstance(item, Debt) for item in self._expected):
             self.call(_PING)
 
+    def rest(self, seconds: float, *, until_stopping: bool = True) -> None:
+        """Do nothing for a while; by default no longer than until the worker has to stop."""
+        deadline = time.monotonic() + seconds
+        while not (until_stopping and self._stopping) and (left := deadline - time.monotonic()) > 0:
+            wait_readable(self._watch, left)
+            self._on_watch()
+
     def check(self) -> None:
         """Make sure, after user code has run, that the line is still ours.
 
@@ -236,14 +265,6 @@ class Session:
         """
         if self.wire is not None:
             self.wire.close()
-
-    def _sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until the worker has to stop."""
-        self._desk.view[D.STATE] = DeskState.CONNECTING
-        deadline = time.monotonic() + seconds
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
-            wait_readable(self._watch, left)
-            self._on_watch()
 
 
 def good(reply: Any) -> Any:
