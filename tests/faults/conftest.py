@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support_pool import Pool
+from support_proxy import Proxy
 from support_servers import Binary, Server, found
 from support_topology import Cluster, Everywhere, Watched
 
@@ -68,6 +69,25 @@ def make_everywhere(ledger_server: Server, tmp_path: Path) -> Iterator[MakeEvery
     yield make
     for pool in made:
         pool.discard()
+
+
+@pytest.fixture
+def proxy(own_server: Server) -> Iterator[Proxy]:
+    """A network that can be broken, to the server of this test alone."""
+    between = Proxy(own_server.port)
+    try:
+        yield between
+    finally:
+        between.close()
+
+
+@pytest.fixture
+def make_far_pool(make_own_pool: MakePool, proxy: Proxy) -> MakePool:
+    """Return a function (handler source, *options) -> Pool that reaches its server through the proxy.
+
+    The test itself, and the ledger, go around it.
+    """
+    return lambda handler, *options, **more: make_own_pool(handler, "--redis", proxy.url, *options, **more)
 
 
 @pytest.fixture(scope="session")

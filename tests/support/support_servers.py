@@ -84,6 +84,7 @@ class Server:
         self.url = f"unix://{self.socket}?db=0"
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.options: dict[str, str] = {}  # more settings, from the next start on
         self._durable = durable
         self._has_run = False
         self._clients: list[redis.Redis] = []
@@ -109,12 +110,12 @@ class Server:
         self._clients.append(made)
         return made
 
-    def start(self) -> None:
-        """Start it on the data it has, and return when it answers."""
+    def start(self, *, ready: bool = True) -> None:
+        """Start it on the data it has, and return when it answers, or when it is loading."""
         assert self.process is None, "the server is started already"
         for attempts_left in (2, 1, 0):
             try:
-                self._start()
+                self._start(ready=ready)
                 return
             except PortTakenError:
                 # The port was free when it was chosen; clients know it only once the server has run.
@@ -172,7 +173,7 @@ class Server:
         """What it has written to its log, over all its starts."""
         return Path(self.directory, "log").read_text(errors="replace")
 
-    def _start(self) -> None:
+    def _start(self, *, ready: bool) -> None:
         with Path(self.directory, "log").open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(),
@@ -182,7 +183,7 @@ class Server:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509
             )
-        self._wait_ready()
+        self._wait_ready((b"+PONG",) if ready else (b"+PONG", b"-LOADING"))
         self._has_run = True
 
     def _command(self) -> list[str]:
@@ -195,13 +196,14 @@ class Server:
             "appendonly": "yes" if self._durable else "no",
             "daemonize": "no",
             "loglevel": "notice",
+            **self.options,
         }
         return [str(self.binary.path), *(word for k, v in options.items() for word in (f"--{k}", v))]
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, answers: tuple[bytes, ...]) -> None:
         assert self.process is not None
         deadline = time.monotonic() + READY_S
-        while not self._answers():
+        while not self._answers(answers):
             if self.process.poll() is not None:
                 self.process = None
                 kind = PortTakenError if "in use" in self.log() else RuntimeError
@@ -211,13 +213,13 @@ class Server:
                 raise RuntimeError(f"{self!r} does not answer:\n{self.log()}")
             time.sleep(0.005)
 
-    def _answers(self) -> bool:
+    def _answers(self, answers: tuple[bytes, ...]) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
             try:
                 probe.connect(str(self.socket))
                 probe.sendall(b"PING\r\n")
-                return probe.recv(64).startswith(b"+PONG")
+                return probe.recv(64).startswith(answers)
             except OSError:
                 return False
 

@@ -1,0 +1,103 @@
+"""What is asked of workers in every outage: that they say so, wait without haste, and can be stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import psutil
+from support_pool import Pool, numbers, until
+
+from rsq.ipc.ledger import C
+
+# Not a figure to be proud of, but one that a loop without pauses exceeds on any machine.
+CPU_MOST = 0.2
+# Entry 20 waits for the test, with a batch of finished ones before it.
+HANDLER = """
+    def handle(message):
+        started(message)
+        if message.data["n"] == 20:
+            wait_for("go")
+        finished(message)
+    """
+OPTIONS = ("--batch-ms", "5000", "--block-ms", "200", "--drain-timeout", "20")
+ERRORS = 5  # with backoff these take about a second
+ERRORS_PER_S_MOST = 40.0  # and worker; a loop without pauses makes thousands
+
+
+@contextlib.contextmanager
+def at_ease(pool: Pool) -> Iterator[None]:
+    """Check over the block, and until every worker has seen some errors, that they do not hurry.
+
+    Each must use less than a fifth of a core, and log less than a line per error.
+    """
+    workers = {slot: psutil.Process(pid) for slot, pid in pool.seats().items()}
+    before, errors, began = _cpu_s(workers), _errors(pool), time.monotonic()
+    lines = pool.log().count("\n")
+    yield
+    until(
+        lambda: all(now - errors[slot] >= ERRORS for slot, now in _errors(pool).items()),
+        f"{ERRORS} errors of every worker",
+    )
+    after, took = _cpu_s(workers), time.monotonic() - began
+    assert pool.seats() == {slot: worker.pid for slot, worker in workers.items()}, "a process was replaced"
+    for slot in workers:
+        used = (after[slot] - before[slot]) / took
+        assert used < CPU_MOST, f"slot {slot} used {used:.0%} of a core in the outage:\n{pool.log()[-2000:]}"
+        seen = _errors(pool)[slot] - errors[slot]
+        assert seen / took < ERRORS_PER_S_MOST, f"slot {slot}: {seen} errors in {took:.1f} s"
+    said = pool.log().count("\n") - lines
+    assert said <= 4 * len(workers), f"{said} lines for one outage:\n{pool.log()[-2000:]}"
+
+
+def in_the_middle(pool: Pool) -> list[str]:
+    """Start it; return the entries once one is in hand and those before it are finished, not acknowledged."""
+    ids = pool.push(numbers(60))
+    pool.start()
+    pool.wait_started(ids[20])
+    if len(pool.seats()) == 1:
+        pool.wait_finished(ids[:20])
+        assert pool.pending() >= 20
+    return ids
+
+
+def goes_on(pool: Pool, ids: list[str]) -> None:
+    """Check that after the trouble everything was done once, by the processes that had begun it."""
+    seats = pool.seats()
+    ids = ids + pool.push([{"n": n} for n in range(100, 140)])
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    assert pool.seats() == seats, "a process was replaced"
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
+
+
+def goes_on_after_restart(pool: Pool, ids: list[str]) -> None:
+    """Check that the next pool acknowledges what the last one had finished, and does the rest once."""
+    pool.start()
+    goes_on(pool, ids)
+
+
+def stops_in_time(pool: Pool) -> None:
+    """Check that a drain comes to its end though Redis cannot be told, before anybody has to be killed."""
+    assert pool.stop() == 0
+    assert "ended without Redis" in pool.log()
+    assert pool.restarts().keys() <= {"CLEAN"}, pool.log()
+
+
+def _cpu_s(workers: dict[int, psutil.Process]) -> dict[int, float]:
+    times = {slot: worker.cpu_times() for slot, worker in workers.items()}
+    return {slot: spent.user + spent.system for slot, spent in times.items()}
+
+
+def _errors(pool: Pool) -> dict[int, int]:
+    segment = pool.segment()
+    try:
+        return {
+            slot: segment.slot(slot).ledger.read()[0].counters[C.REDIS_ERRORS]
+            for slot in range(segment.capacity)
+            if segment.used(slot)
+        }
+    finally:
+        segment.close()
