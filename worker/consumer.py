@@ -141,12 +141,14 @@ class Consumer:
     def run(self) -> None:
         """Work until the controls say stop."""
         while not self._controls.stopping:
+            trouble: Exception | None = None
             try:
                 self._turn()
             except (Lost, Refused) as error:
-                if self._controls.stopping:
-                    return
-                self._trouble(error)
+                trouble = error
+            # Outside of the handler: what fails next is not to be explained by what failed before.
+            if trouble is not None and not self._controls.stopping:
+                self._trouble(trouble)
                 self._reconnect()
 
     def drain(self) -> bool:
