@@ -1,0 +1,46 @@
+"""The network loses everything that goes one way: one side knows nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from support_outage import HANDLER, OPTIONS, goes_on, in_the_middle
+from support_pool import Pool, until
+from support_proxy import Proxy
+
+
+@pytest.mark.parametrize("way", ["to_server", "to_client"])
+def test_a_line_that_answers_no_more_is_replaced(
+    make_far_pool: Callable[..., Pool], proxy: Proxy, way: Literal["to_server", "to_client"]
+) -> None:
+    """Acknowledgements that were lost, or whose replies were, are sent again; nothing is run again.
+
+    The old connection stays open at the server's end, for as long as it likes.
+    """
+    pool = make_far_pool(HANDLER, *OPTIONS)
+    ids = in_the_middle(pool)
+    proxy.drop(way)
+    pool.release("go")
+    pool.wait_log("consumer test:0: no reply in time")
+    proxy.heal()
+    goes_on(pool, ids)
+    assert pool.counters()["RECONNECTS"] == 1
+
+
+def test_entries_delivered_to_a_deaf_line_go_on(make_far_pool: Callable[..., Pool], proxy: Proxy) -> None:
+    """The server gave them to the waiting read and thinks that they have arrived."""
+    pool = make_far_pool(HANDLER, *OPTIONS)
+    ids = in_the_middle(pool)
+    pool.release("go")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    # The next read's command gets through, its reply does not.
+    proxy.drop("to_client")
+    more = pool.push([{"n": n} for n in range(100, 110)])
+    until(lambda: pool.pending(), "entries that are delivered to nobody")
+    assert pool.started().keys() == set(ids)
+    proxy.heal()
+    pool.wait_log("on their way when a connection broke")
+    goes_on(pool, ids + more)
