@@ -319,14 +319,18 @@ class Consumer:
                     self._siblings.unlock(number)
                 log.info("took over %d entries from %s, whose slot is closed", taken, name)
 
-    def _ensure_group(self) -> bool:
-        """Create the group and the consumer where they are missing; tell whether the group was."""
+    def _ensure_group(self) -> str:
+        """Create the group and the consumer where they are missing.
+
+        Returns:
+            Why the group was not created; empty when it was.
+        """
         source = self._spec.source
         created, _ = self._session.call(self._group.create(source.start_id), self._group.create_consumer())
         # A server that is full creates nothing; what is there can and must be read all the same.
         if isinstance(created, Exception) and not str(created).startswith(("BUSYGROUP", "OOM")):
             good(created)
-        return not isinstance(created, Exception)
+        return str(created) if isinstance(created, Exception) else ""
 
     def _reconnect(self) -> None:
         """Go on with a new connection: nothing finished is forgotten, nothing delivered overlooked."""
@@ -342,21 +346,27 @@ class Consumer:
         self._counters[C.REDIS_ERRORS] += 1
         self._slot.ledger.publish()
         words = self._words(error)
-        if self._patience.is_news(words, time.monotonic()):
-            log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, words)
         if isinstance(error, Refused) and str(error).startswith("NOGROUP"):
-            try:
-                created = self._ensure_group()
-            except (Lost, Refused) as worse:
-                log.warning("group %s cannot be created: %s", self._group.group, self._words(worse))
-            else:
-                if created:  # by us: every slot comes here
-                    self._counters[C.GROUPS_RECREATED] += 1
-                    log.error(
-                        "group %s of stream %s was gone; created again at %s",
-                        self._group.group, self._group.stream, self._spec.source.start_id,
-                    )  # fmt: skip
+            words = self._recreate(words)
+        if words and self._patience.is_news(words, time.monotonic()):
+            log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, words)
         self._session.rest(self._patience.pause_s())
+
+    def _recreate(self, words: str) -> str:
+        """Create the group that is gone; return what there is to say if that was not done here."""
+        try:
+            refusal = self._ensure_group()
+        except (Lost, Refused) as error:
+            return f"{words}; the group cannot be created: {self._words(error)}"
+        if refusal:  # most often by another slot before us
+            there = refusal.startswith("BUSYGROUP")
+            return "" if there else f"{words}; the group cannot be created: {self._words(Refused(refusal))}"
+        self._counters[C.GROUPS_RECREATED] += 1
+        log.error(
+            "group %s of stream %s was gone; created again at %s",
+            self._group.group, self._group.stream, self._spec.source.start_id,
+        )  # fmt: skip
+        return ""
 
     def _words(self, error: Exception) -> str:
         """Return what to say of a trouble, with what to do where we know it."""
