@@ -39,7 +39,7 @@ def test_entries_delivered_to_a_deaf_line_go_on(make_far_pool: Callable[..., Poo
     # The next read's command gets through, its reply does not.
     proxy.drop("to_client")
     more = pool.push([{"n": n} for n in range(100, 110)])
-    until(lambda: pool.pending(), "entries that are delivered to nobody")
+    until(pool.pending, "entries that are delivered to nobody")
     assert pool.started().keys() == set(ids)
     proxy.heal()
     pool.wait_log("on their way when a connection broke")

@@ -103,7 +103,9 @@ class Proxy:
     def passed(self, direction: Direction) -> int:
         """How many bytes the living connections have passed on."""
         with self._lock:
-            return sum(lane.passed for link in self._links for lane in link.lanes if lane.direction == direction)
+            return sum(
+                lane.passed for link in self._links for lane in link.lanes if lane.direction == direction
+            )
 
     def cut(self, *, reset: bool = True) -> None:
         """End all connections, with RST or else with FIN; new ones are welcome."""
@@ -212,9 +214,7 @@ class Proxy:
             try:
                 for lane in link.lanes:
                     flags = ready.get(lane.source.fileno(), 0)
-                    if flags & select.POLLERR or (
-                        flags & select.POLLHUP and (self._stalled or lane.ended)
-                    ):
+                    if flags & select.POLLERR or (flags & select.POLLHUP and (self._stalled or lane.ended)):
                         link.dead.add(lane.source)
                 if not self._stalled:
                     for lane in link.lanes:

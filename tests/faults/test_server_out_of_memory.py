@@ -1,0 +1,41 @@
+"""The server is out of memory: it takes nothing that needs more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support_outage import HANDLER, OPTIONS, at_ease, goes_on, in_the_middle
+from support_pool import Pool
+
+
+def test_what_is_there_is_read_and_acknowledged(make_own_pool: Callable[..., Pool]) -> None:
+    """A worker only takes away: it needs no memory to go on, also with a new process."""
+    pool = make_own_pool(HANDLER, *OPTIONS)
+    ids = in_the_middle(pool)
+    pool.redis.config_set("maxmemory", 1)
+    pool.release("go")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    pool.wait_successor(pool.kill_worker())
+    pool.redis.config_set("maxmemory", 0)
+    goes_on(pool, ids)
+
+
+def test_a_group_that_is_gone_is_created_when_there_is_room(make_own_pool: Callable[..., Pool]) -> None:
+    """Until then workers wait without haste and say what is wrong.
+
+    The group begins anew where the stream does, so its entries are deleted here: nothing is run twice.
+    """
+    pool = make_own_pool(HANDLER, *OPTIONS, "--workers", "2")
+    ids = in_the_middle(pool)
+    pool.release("go")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    with at_ease(pool):
+        pool.redis.config_set("maxmemory", 1)
+        pool.redis.delete("events")
+        pool.wait_log("the server is out of memory: raise its maxmemory or make room", times=2)
+    pool.redis.config_set("maxmemory", 0)
+    pool.wait_log("was gone; created again")
+    goes_on(pool, ids)
+    assert pool.counters()["GROUPS_RECREATED"] == 1
