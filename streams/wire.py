@@ -168,9 +168,7 @@ class Wire:
         """Wait until the socket is readable; False when a watched descriptor is."""
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Lost(
-                "no reply in time: the server is frozen or overloaded, or the network drops packets"
-            )
+            raise Lost("no reply in time: the server is frozen or overloaded, or the network drops packets")
         ready = self._poll.poll(left * 1000)
         for fd, event in ready:
             if event & select.POLLNVAL:
