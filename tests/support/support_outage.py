@@ -22,6 +22,7 @@ HANDLER = """
         finished(message)
     """
 OPTIONS = ("--batch-ms", "5000", "--block-ms", "200", "--drain-timeout", "20")
+DRAIN_TRIES_MOST = 100  # of each worker; with pauses a drain makes about ten
 ERRORS = 5  # with backoff these take about a second
 ERRORS_PER_S_MOST = 40.0  # and worker; a loop without pauses makes thousands
 
@@ -81,8 +82,13 @@ def goes_on_after_restart(pool: Pool, ids: list[str]) -> None:
 
 def stops_in_time(pool: Pool) -> None:
     """Check that a drain comes to its end though Redis cannot be told, before anybody has to be killed."""
+    before = pool.counters()
     assert pool.stop() == 0
     assert "ended without Redis" in pool.log()
+    after = pool.counters()
+    for counter in ("REDIS_ERRORS", "COMMANDS"):
+        assert after[counter] - before[counter] < DRAIN_TRIES_MOST, f"the drain did not pause:\n{pool.log()}"
+    assert pool.log().count("handing back") <= 3
     assert pool.restarts().keys() <= {"CLEAN"}, pool.log()
 
 
