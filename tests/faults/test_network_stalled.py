@@ -10,11 +10,7 @@ from support_proxy import Proxy
 
 
 def test_a_waiting_line_does_not_stay_deaf(make_far_pool: Callable[..., Pool], proxy: Proxy) -> None:
-    """A read that is overdue ends its line, and when the network is back it delivers nothing to nobody.
-
-    The read had been written and was on its way; entries delivered to it would be pending for a worker
-    that does not know of them.
-    """
+    """A read that is overdue ends its line; the next one works as soon as the network does."""
     pool = make_far_pool(HANDLER, *OPTIONS)
     ids = in_the_middle(pool)
     pool.release("go")
@@ -29,6 +25,36 @@ def test_a_waiting_line_does_not_stay_deaf(make_far_pool: Callable[..., Pool], p
     pool.wait_finished(more)
     goes_on(pool, ids + more)
     assert pool.counters()["RECONNECTS"] == 1
+
+
+def test_what_was_on_its_way_does_not_arrive_late(make_far_pool: Callable[..., Pool], proxy: Proxy) -> None:
+    """The old connection's read gets through only after the worker has looked for what it may have brought.
+
+    Entries that the server gave to it then would be pending for a worker that does not know of them.
+    """
+    pool = make_far_pool(HANDLER, *OPTIONS)
+    ids = in_the_middle(pool)
+    pool.release("go")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    looks = _looks(pool)
+    proxy.stall()
+    pool.wait_log("consumer test:0: no reply in time")
+    proxy.heal(old=False)
+    until(lambda: _looks(pool) >= looks + 2, "two looks at the pending list")
+    pool.books.delete("go")
+    busy = pool.push([{"n": 20}])
+    pool.wait_started(busy[0])
+    ids += busy + pool.push([{"n": n} for n in range(100, 110)])
+    proxy.heal()
+    until(lambda: proxy.connections == 1, "the end of the old connection")
+    pool.release("go")
+    goes_on(pool, ids)
+
+
+def _looks(pool: Pool) -> int:
+    calls = pool.redis.info("commandstats").get("cmdstat_xpending", {"calls": 0})["calls"]
+    return int(calls)
 
 
 def test_finished_entries_are_acked_on_return(make_far_pool: Callable[..., Pool], proxy: Proxy) -> None:

@@ -20,7 +20,7 @@ from support_servers import Server
 KEYS = 300
 
 
-def kill_and_load(pool: Pool, server: Server) -> None:
+def kill_and_load(pool: Pool, server: Server, key_us: int) -> None:
     """Bring the server back so that loading takes some seconds, in which it answers -LOADING."""
     admin = server.client()
     with admin.pipeline(transaction=False) as pipeline:
@@ -35,7 +35,7 @@ def kill_and_load(pool: Pool, server: Server) -> None:
 
     until(written, "an append-only file that begins with a snapshot")
     server.kill()
-    server.options = {"key-load-delay": "15000"}  # us; between two looks at its clients it loads 2 MB
+    server.options = {"key-load-delay": str(key_us)}  # between two looks at its clients it loads 2 MB
     server.start(ready=False)
 
 
@@ -50,7 +50,7 @@ def test_finished_entries_are_acked_on_return(make_own_pool: Callable[..., Pool]
     pool = make_own_pool(HANDLER, *OPTIONS, "--workers", "2")
     ids = in_the_middle(pool)
     with at_ease(pool):
-        kill_and_load(pool, own_server)
+        kill_and_load(pool, own_server, 15_000)
         pool.release("go")
         pool.wait_log("the server is still loading its data: wait for it", times=2)
     loaded(own_server)
@@ -61,7 +61,7 @@ def test_a_drain_ends_in_time(make_own_pool: Callable[..., Pool], own_server: Se
     """What was finished is acknowledged by the next pool, which also waits for the data."""
     pool = make_own_pool(HANDLER, *OPTIONS)
     ids = in_the_middle(pool)
-    kill_and_load(pool, own_server)
+    kill_and_load(pool, own_server, 40_000)  # longer than the drain tries
     pool.release("go")
     pool.wait_log("the server is still loading its data")
     stops_in_time(pool)

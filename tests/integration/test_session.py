@@ -64,6 +64,17 @@ def test_a_refused_debt_stays_owed_and_takes_no_other_reply(
     line.drop()
 
 
+def test_nothing_is_waited_for_beyond_the_end(server: Server, slot: Slot, idle_pipe: int) -> None:
+    line = session(server.url, slot, idle_pipe, [])
+    assert line.connect()
+    end = time.monotonic() + 1.0
+    line.hurry(end)
+    asked = Ask(pack("PING"))
+    line.send(asked)
+    assert asked.deadline == end
+    line.drop()
+
+
 def test_a_last_try_to_connect_pauses_between_tries(slot: Slot, idle_pipe: int) -> None:
     """Also when the worker is told to stop: the drain wants Redis once more, but not in a hot loop."""
     line = session("redis://127.0.0.1:1/0", slot, idle_pipe, ["drain"])

@@ -53,6 +53,7 @@ class Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.lanes = (Lane("to_server", client, server), Lane("to_client", server, client))
+        self.stalled = False
         self.dead: set[socket.socket] = set()  # sides that are gone while the other cannot be told
 
     def close(self, *, reset: bool) -> None:
@@ -124,6 +125,8 @@ class Proxy:
         """Pass nothing on. New connections are made, by the kernel, and nobody takes them."""
         with self._changed():
             self._stalled = True
+            for link in self._links:
+                link.stalled = True
 
     def drop(self, direction: Direction) -> None:
         """Lose everything that goes in one direction, the end of a connection too."""
@@ -135,14 +138,20 @@ class Proxy:
         with self._changed():
             self._rate, self._delay_s = bytes_per_s, delay_s
 
-    def heal(self) -> None:
+    def heal(self, *, old: bool = True) -> None:
         """Pass everything on again, and listen.
+
+        Arguments:
+            old: False to let those connections that a stall has caught stay in it for now. Real ones are
+                slow to come back: the kernel repeats what was lost less and less often.
 
         A connection that lost bytes stays dead and silent, as in a network that has forgotten it. What
         waited in a stall is passed on, unless its sender has reset the connection meanwhile.
         """
         with self._changed():
             self._stalled = False
+            for link in self._links:
+                link.stalled = link.stalled and not old
             self._dropped.clear()
             self._rate = self._delay_s = 0.0
             if self._listener is None:
@@ -193,7 +202,7 @@ class Proxy:
         for link in self._links:
             events = {link.client: 0, link.server: 0}
             for lane in link.lanes:
-                if self._stalled:
+                if link.stalled:
                     continue
                 if not lane.ended and lane.size < BUFFER_MAX:
                     events[lane.source] |= select.POLLIN
@@ -214,9 +223,9 @@ class Proxy:
             try:
                 for lane in link.lanes:
                     flags = ready.get(lane.source.fileno(), 0)
-                    if flags & select.POLLERR or (flags & select.POLLHUP and (self._stalled or lane.ended)):
+                    if flags & select.POLLERR or (flags & select.POLLHUP and (link.stalled or lane.ended)):
                         link.dead.add(lane.source)
-                if not self._stalled:
+                if not link.stalled:
                     for lane in link.lanes:
                         self._move(link, lane, ready, now)
                 if all(lane.closed for lane in link.lanes):
