@@ -188,7 +188,8 @@ class Session:
         self._unsent.clear()
         now = time.monotonic()
         for ask in asks:
-            ask.deadline = min(now + ask.patience_s, self._end)
+            patience_s = min(ask.patience_s, _STOP_PATIENCE_S) if self._stopping else ask.patience_s
+            ask.deadline = min(now + patience_s, self._end)
             parts.append(ask.command)
         self._expected.extend(asks)
         self._counters[C.COMMANDS] += len(parts)
