@@ -64,21 +64,21 @@ def in_the_middle(pool: Pool) -> list[str]:
     return ids
 
 
-def goes_on(pool: Pool, ids: list[str]) -> None:
+def goes_on(pool: Pool, ids: list[str], dead: dict[str, int] | None = None) -> None:
     """Check that after the trouble everything was done once, by the processes that had begun it."""
     seats = pool.seats()
     ids = ids + pool.push([{"n": n} for n in range(100, 140)])
-    pool.wait_finished(ids)
+    pool.wait_finished(entry for entry in ids if entry not in (dead or {}))
     pool.wait_settled()
     assert pool.seats() == seats, "a process was replaced"
     assert pool.stop() == 0
-    pool.assert_exact(ids)
+    pool.assert_exact(ids, dead=dead)
 
 
-def goes_on_after_restart(pool: Pool, ids: list[str]) -> None:
+def goes_on_after_restart(pool: Pool, ids: list[str], dead: dict[str, int] | None = None) -> None:
     """Check that the next pool acknowledges what the last one had finished, and does the rest once."""
     pool.start()
-    goes_on(pool, ids)
+    goes_on(pool, ids, dead)
 
 
 def stops_in_time(pool: Pool) -> None:
