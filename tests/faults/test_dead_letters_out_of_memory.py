@@ -30,7 +30,7 @@ def test_entries_stay_pending_until_there_is_room(
     pool.redis.config_set("maxmemory", 1)
     pool.books.set("full", 1)
     pool.wait_log(f"entry {ids[3]} cannot be dead-lettered")
-    pool.wait_started(ids[15])
+    pool.wait_finished([ids[15]])
     killed = pool.kill_worker()
     pool.books.set("killed", 1)
     pool.wait_successor(killed)
