@@ -34,10 +34,10 @@ class Node(Server):
     def __init__(self, binary: Binary, *options: str) -> None:
         super().__init__(binary, durable=False)
         self.port = bus_port()
-        self.options = options
+        self.words = options
 
     def _command(self) -> list[str]:
-        return [*super()._command(), *self.options]
+        return [*super()._command(), *self.words]
 
     @property
     def place(self) -> str:
@@ -65,10 +65,10 @@ class Sentinel(Node):
     def _command(self) -> list[str]:
         return [str(self.binary.path), str(self._conf), "--sentinel"]
 
-    def _answers(self) -> bool:
+    def _answers(self, answers: tuple[bytes, ...]) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
             probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith(b"+PONG")
+            return probe.recv(64).startswith(answers)
         return False
 
 
