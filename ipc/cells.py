@@ -3,10 +3,12 @@
 A cell is aligned, so a store is seen whole or not at all. Who writes what:
 
     Pool    in the header        the master
+    Keep    in the header        the keeper: what Redis says of the pool's instance and its fleet
     Seat    first in a slot      the master: what it knows of the slot's processes
     Desk    second in a slot     the worker: what it is doing right now
+    Ward    third in a slot      the keeper: what Redis says of the slot's entries
 
-Times are seconds of CLOCK_MONOTONIC, stored as doubles, unless they say epoch.
+Times are seconds of CLOCK_MONOTONIC, stored as doubles, unless they say epoch or boot time.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class P(IntEnum):
     EXPORTER_PID = auto()
     METRICS_PORT = auto()
     RELOADS_FAILED = auto()
+    KEEPER_PID = auto()  # as the master forked it
 
 
 class PoolState(IntEnum):
@@ -56,6 +59,39 @@ class PoolState(IntEnum):
 
 class Pool(_Cells):
     """What the master says of the pool."""
+
+    SIZE = 32
+
+
+class K(IntEnum):
+    """Cells of a keep."""
+
+    PID = 0
+    BEAT = auto()  # real: the keeper's last turn, whether Redis answered or not
+    UNTIL = auto()  # real, boot time: until when the instance lease may be trusted; see fence
+    TERM = auto()  # counts how often the lease was won anew, with others free to act before
+    TOKEN = auto()  # random, not zero: whoever has this segment and its lock may go on with the lease
+    EPOCH = auto()  # fencing token of the instance lease
+    PAUSED = auto()  # 1 while the group is paused
+    LEADING = auto()  # 1 while this pool leads the group
+    LEADER_EPOCH = auto()  # fencing token of the leader's term, whoever leads
+    SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
+
+
+class Swept(IntEnum):
+    """What sweeps have done to a group, ever. In lower case: fields of a hash in Redis."""
+
+    TAKEN = 0  # entries handed from owners that are gone to slots that live
+    SUSPECTS = auto()  # how many of those were charged an attempt: their host was lost
+    BURIED = auto()  # entries dead-lettered, their attempts used up by lost hosts
+    LOST = auto()  # pending entries whose payload was deleted from the stream
+    TRIMMED = auto()  # entries removed from the stream
+    REMOVED = auto()  # consumers removed from the group
+    RECREATED = auto()  # times the group was missing and was created again
+
+
+class Keep(_Cells):
+    """What the keeper says of the pool."""
 
     SIZE = 32
 
@@ -103,14 +139,23 @@ class D(IntEnum):
     SETTLED = auto()  # 1 while an empty read was the last thing and nothing is held or waits
     HANDLER_S = auto()  # real: smoothed seconds of one handler
     ENTRY_BYTES = auto()  # real: smoothed bytes of one entry
-    SIDE = auto()  # which of the two watermarks below is valid
-    MARK_A_MS = auto()
-    MARK_A_SEQ = auto()
-    MARK_B_MS = auto()
-    MARK_B_SEQ = auto()
+    HOLDS = auto()  # 1 while the journal speaks for what this slot has pending: not after a clean drain
     CONNECTED = auto()  # 1 while the connection to Redis stands
     WAKES = auto()  # how many requests to look after closed slots this process has met
     FORKED_AT = auto()  # real: when this process began
+
+
+class W(IntEnum):
+    """Cells of a ward."""
+
+    HANDED = 0  # how often entries were handed to this slot
+    ROBBED = auto()  # place in the journal of a start whose entry belongs to another slot now
+
+
+class Ward(_Cells):
+    """What the keeper knows of a slot's entries."""
+
+    SIZE = 8
 
 
 # RUNNING, plus an index in the newest batch: its entry is charged, only its end mark may be missing.
@@ -126,26 +171,10 @@ class DeskState(IntEnum):
     HANDLING = 3
     CONNECTING = 4
     DRAINING = 5
+    STANDING_BY = 6  # may not act: the group is paused, or the instance lease cannot be trusted
 
 
 class Desk(_Cells):
     """What a worker is doing right now."""
 
     SIZE = 32
-
-    @property
-    def watermark(self) -> tuple[int, int]:
-        """Return the entry id up to which the pending list is in held form (see worker/recovery)."""
-        at = D.MARK_B_MS if self.view[D.SIDE] else D.MARK_A_MS
-        return self.view[at], self.view[at + 1]
-
-    @watermark.setter
-    def watermark(self, mark: tuple[int, int]) -> None:
-        other = 0 if self.view[D.SIDE] else 1
-        at = D.MARK_B_MS if other else D.MARK_A_MS
-        self.view[at], self.view[at + 1] = mark
-        self.view[D.SIDE] = other
-
-
-EVERYTHING = (2**64 - 1, 2**64 - 1)
-NOTHING = (0, 0)

@@ -9,7 +9,8 @@ were doing. A page is only handed out once the file system has promised the memo
 tmpfs is an error when a slot is opened, never a SIGBUS in the middle of a message.
 
 Ownership is by lock, never by pid, and the kernel gives a lock back at death.
-- Byte n of the file belongs to the process in slot n. A POSIX record lock, because a child that a
+- Byte n of the file belongs to the process in slot n, byte `LANE` to the one that runs a suspect
+  which must have the pool for itself. A POSIX record lock, because a child that a
   handler forks must not inherit it. The contract is strained in one place: it is also gone when the
   process closes any descriptor of this file, so nothing here closes one.
 - The companion file `.lock` belongs to the master. An flock, because it must survive the master's
@@ -31,11 +32,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cells import CELL, Pool
+from .cells import CELL, Keep, Pool
 from .slot import SLOT_SIZE, TOUCHED, Slot
 
 MAGIC = b"RSQ-SEG\x00"
-VERSION = 1
+VERSION = 2
 HEADER_SIZE = 4096
 CAPACITY = 64  # slots a new segment has room for; pages cost nothing until a slot is opened
 NAME_MAX = 512  # bytes of a stream's, group's or instance's name
@@ -45,7 +46,9 @@ _FIXED = struct.Struct("<8sQQQ")
 _NAME = struct.Struct(f"<H{NAME_MAX}s")
 _NAMES_AT = _FIXED.size
 _CELLS_AT = (_NAMES_AT + 3 * _NAME.size + 7) & ~7
-assert _CELLS_AT + CELL * Pool.SIZE <= HEADER_SIZE
+_KEEP_AT = _CELLS_AT + CELL * Pool.SIZE
+assert _KEEP_AT + CELL * Keep.SIZE <= HEADER_SIZE
+LANE = 1 << 20  # a byte beyond every slot: see `Segment.lock_slot`
 
 if sys.platform == "darwin":
     _FLOCK = struct.Struct("@qqihh")
@@ -87,7 +90,8 @@ class Segment:
         # A master may be making room for more slots while a reader maps the file.
         self.capacity = min(capacity, (len(self._view) - HEADER_SIZE) // SLOT_SIZE)
         self.identity = Identity(*(self._name(at) for at in range(3)))
-        self.pool = Pool(self._view[_CELLS_AT : _CELLS_AT + CELL * Pool.SIZE])
+        self.pool = Pool(self._view[_CELLS_AT:_KEEP_AT])
+        self.keep = Keep(self._view[_KEEP_AT : _KEEP_AT + CELL * Keep.SIZE])
 
     @classmethod
     def create(cls, directory: Path, identity: Identity, slots: int) -> Segment:
@@ -143,6 +147,7 @@ class Segment:
     def close(self) -> None:
         """Unmap and close; also lets go of every lock this process holds on the file."""
         self.pool.release()
+        self.keep.release()
         self._view.release()
         with contextlib.suppress(BufferError):  # a caller may still look at a slot
             self._map.close()

@@ -1,15 +1,15 @@
 """A slot: how its bytes are divided. All offsets derive from the sizes of the parts.
 
-+------+------+--------+-------+--------+----------------------+---------+------+
-| Seat | Desk | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Pipe |
-+------+------+--------+-------+--------+----------------------+---------+------+
++------+------+------+--------+-------+--------+-----------------------+---------+------+
+| Seat | Desk | Ward | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Pipe |
++------+------+------+--------+-------+--------+-----------------------+---------+------+
 """
 
 from __future__ import annotations
 
 from itertools import accumulate
 
-from .cells import CELL, Desk, Seat
+from .cells import CELL, Desk, Seat, Ward
 from .journal import BANK_SIZE, Journal, Waiting
 from .ledger import Events, Ledger, Rates
 from .pipe import PIPE_SIZE, Pipe
@@ -17,6 +17,7 @@ from .pipe import PIPE_SIZE, Pipe
 _PARTS = (
     Seat.SIZE * CELL,
     Desk.SIZE * CELL,
+    Ward.SIZE * CELL,
     Ledger.SIZE * CELL,
     Rates.SIZE * CELL,
     Events.SIZE * CELL,
@@ -27,7 +28,7 @@ _PARTS = (
 _ENDS = tuple(accumulate(_PARTS))
 assert all(size % CELL == 0 for size in _PARTS)
 SLOT_SIZE = (_ENDS[-1] + 4095) & ~4095
-TOUCHED = _ENDS[1] + CELL  # seat, desk and the ledger's commit: not all zero in a slot that was ever used
+TOUCHED = _ENDS[2] + CELL  # seat, desk, ward and the ledger's commit: not all zero once a slot was used
 
 
 class Slot:
@@ -37,9 +38,10 @@ class Slot:
         parts = [raw[end - size : end] for size, end in zip(_PARTS, _ENDS, strict=True)]
         self.seat = Seat(parts[0])
         self.desk = Desk(parts[1])
-        self.ledger = Ledger(parts[2])
-        self.rates = Rates(parts[3])
-        self.events = Events(parts[4])
-        self.journal = Journal(parts[5])
-        self.waiting = Waiting(parts[6])
-        self.pipe = Pipe(parts[7])
+        self.ward = Ward(parts[2])
+        self.ledger = Ledger(parts[3])
+        self.rates = Rates(parts[4])
+        self.events = Events(parts[5])
+        self.journal = Journal(parts[6])
+        self.waiting = Waiting(parts[7])
+        self.pipe = Pipe(parts[8])

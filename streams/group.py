@@ -5,15 +5,23 @@ Pure: bytes out, parsed replies in. What a command guarantees is said here, once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import hiredis
 
 from .entry import Raw, format_id
 
 _LAST = "+"
-HANDED_BACK_IDLE_MS = 2**40  # longer idle than any threshold: may be taken at once
+# An entry that nobody has in hand is marked by an idle time that no clock can reach, and the server takes
+# (it must lie behind 1970). What is above the mark is how long it has rested.
+RESTING_MS = 2**40  # handed back: may be taken at once, nobody is charged
+SUSPECT_MS = RESTING_MS + 2**39  # left by a host that was lost: charged, and to be run alone
+_SCRIPTS = Path(__file__).with_name("scripts")
+_CLAIM = _SCRIPTS.joinpath("claim.lua").read_bytes()
+_ACK = _SCRIPTS.joinpath("ack.lua").read_bytes()
 
 
 def pack(*words: bytes | str | int) -> bytes:
@@ -71,25 +79,60 @@ class Group:
             + b"\r\n"
         )
 
-    def claim(self, ids: Iterable[bytes], counter: int) -> bytes:
-        """XCLAIM to self with the delivery counter set, returning payloads."""
-        return pack("XCLAIM", self.stream, self.group, self.consumer, 0, *ids, "RETRYCOUNT", counter)
+    def ack_own(self, ids: Sequence[bytes]) -> bytes:
+        """EVAL that acknowledges what still belongs to this consumer, and nothing else."""
+        return pack("EVAL", _ACK, 1, self.stream, self.group, self.consumer, *ids)
 
-    def set_counter(self, ids: Iterable[bytes], counter: int) -> bytes:
-        """XCLAIM to self that only sets the delivery counter and the idle time to zero."""
-        return pack(
-            "XCLAIM", self.stream, self.group, self.consumer, 0, *ids, "RETRYCOUNT", counter, "JUSTID"
-        )
+    def claim(self, counters: Mapping[bytes, int]) -> bytes:
+        """EVAL that sets own entries' delivery counters, their idle time to zero, and returns payloads.
 
-    def hand_back(self, ids: Iterable[bytes], counter: int) -> bytes:
-        """XCLAIM to self that makes entries look long abandoned, so that anybody may take them."""
-        abandoned = ("IDLE", HANDED_BACK_IDLE_MS, "RETRYCOUNT", counter, "JUSTID")
-        return pack("XCLAIM", self.stream, self.group, self.consumer, 0, *ids, *abandoned)
+        Arguments:
+            counters: id -> delivery counter to set.
+        """
+        return self._claim(counters, payload=1)
 
-    def pending(self, first: bytes, last: bytes | None, count: int, consumer: str | None = None) -> bytes:
-        """XPENDING of one consumer: ids from `first` ("(" excludes it) to `last`, with their counters."""
-        end = _LAST if last is None else last
-        return pack("XPENDING", self.stream, self.group, first, end, count, consumer or self.consumer)
+    def claim_suspect(self, entry: bytes, counter: int) -> bytes:
+        """EVAL that takes an own entry which rests into hand, and returns its payload."""
+        return self._claim({entry: counter}, payload=1, least_ms=RESTING_MS)
+
+    def set_counters(self, counters: Mapping[bytes, int]) -> bytes:
+        """EVAL that sets own entries' delivery counters, and their idle time to zero."""
+        return self._claim(counters)
+
+    def take(self, counters: Mapping[bytes, int], owner: str | None = None) -> bytes:
+        """EVAL that takes entries which rest into hand, their delivery counters set.
+
+        Arguments:
+            counters: id -> delivery counter to set.
+            owner: consumer who has them, None for this one.
+        """
+        return self._claim(counters, owner=owner, least_ms=RESTING_MS)
+
+    def hand_back(self, counters: Mapping[bytes, int], *, suspect: bool = False) -> bytes:
+        """EVAL that lets own entries rest: anybody may take them; suspects are to be run alone."""
+        return self._claim(counters, idle_ms=SUSPECT_MS if suspect else RESTING_MS)
+
+    def _claim(
+        self,
+        counters: Mapping[bytes, int],
+        *,
+        owner: str | None = None,
+        idle_ms: int = 0,
+        payload: int = 0,
+        least_ms: int = 0,
+    ) -> bytes:
+        pairs = (word for pair in counters.items() for word in pair)
+        who = (self.group, owner or self.consumer, self.consumer)
+        return pack("EVAL", _CLAIM, 1, self.stream, *who, idle_ms, payload, least_ms, *pairs)
+
+    def resting(self, count: int, owner: str | None = None) -> bytes:
+        """XPENDING of one consumer's entries that rest; for `pending_rows`."""
+        who = owner or self.consumer
+        return pack("XPENDING", self.stream, self.group, "IDLE", RESTING_MS, "-", _LAST, count, who)
+
+    def pending(self, first: bytes, count: int) -> bytes:
+        """XPENDING of this consumer: ids from `first` ("(" excludes it) on; for `pending_rows`."""
+        return pack("XPENDING", self.stream, self.group, first, _LAST, count, self.consumer)
 
     def consumers(self) -> bytes:
         """XINFO CONSUMERS."""
@@ -108,14 +151,37 @@ def entries(reply: Any) -> list[Raw]:
     return found
 
 
-def claimed(reply: Any) -> list[Raw]:
-    """Return the entries of an XCLAIM reply; a server of 6.2 sends nil for those that were deleted."""
-    return [entry for entry in reply if entry is not None and entry[1] is not None]
+class Claimed(IntEnum):
+    """What became of an entry that was to be claimed, where no payload is returned."""
+
+    NOT_OURS = 0  # acknowledged, or another's by now
+    DONE = 1
+    DELETED = 2  # it was ours, but its payload is gone from the stream: acknowledged
+    GONE = 3  # it is pending nowhere and in the stream no more
 
 
-def counters(reply: Any) -> dict[bytes, int]:
-    """Return id -> delivery counter of an XPENDING reply, in the order of ids."""
-    return {row[0]: row[3] for row in reply}
+class Pending(NamedTuple):
+    """A row of the pending entries list."""
+
+    entry: bytes
+    consumer: bytes
+    idle_ms: int
+    counter: int
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether nobody has it in hand."""
+        return self.idle_ms >= RESTING_MS
+
+    @property
+    def is_suspect(self) -> bool:
+        """Tell whether it was left by a host that was lost, and has been charged for that."""
+        return self.idle_ms >= SUSPECT_MS
+
+
+def pending_rows(reply: Any) -> list[Pending]:
+    """Return the rows of an XPENDING reply, in the order of ids."""
+    return [Pending(*row) for row in reply]
 
 
 def next_id(entry: tuple[int, int]) -> bytes:

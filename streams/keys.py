@@ -15,6 +15,8 @@ A stream that has a tag stays whole inside our own keys. Its tag alone would not
 
 from redis.crc import key_slot
 
+_SLOT_DIGITS = 9
+
 
 def dead_letter(stream: str, *, cluster: bool = False) -> str:
     """Name of the stream that takes the dead letters of `stream`.
@@ -71,6 +73,49 @@ def refuse_scattered(stream: str, group: str, dlq: str) -> None:
 def consumer(instance: str, slot: int) -> str:
     """Name of the consumer that a slot is in the group: `<instance>:<slot>`."""
     return f"{instance}:{slot}"
+
+
+def seat(name: str) -> tuple[str, int] | None:
+    """The instance and the slot of a consumer's name, None for one that cannot be ours."""
+    instance, _, slot = name.rpartition(":")
+    if not instance or not (slot.isascii() and slot.isdecimal()) or len(slot) > _SLOT_DIGITS:
+        return None
+    return instance, int(slot)
+
+
+def leader(stream: str, group: str) -> str:
+    """Lease of the keeper that sweeps: a string with a time to live."""
+    return own(stream, group, "leader")
+
+
+def epoch(stream: str, group: str) -> str:
+    """Counter from which every lease of the group takes its fencing token."""
+    return own(stream, group, "epoch")
+
+
+def lease(stream: str, group: str, instance: str) -> str:
+    """Lease of an instance's name: a string with a time to live; there exactly while its pool may act."""
+    return own(stream, group, f"instance:{instance}")
+
+
+def inbox(stream: str, group: str, instance: str) -> str:
+    """List that wakes an instance's keeper; what to do is found elsewhere."""
+    return own(stream, group, f"inbox:{instance}")
+
+
+def instances(stream: str, group: str) -> str:
+    """Hash of instance -> what its keeper last reported; also of those that are gone."""
+    return own(stream, group, "instances")
+
+
+def orders(stream: str, group: str) -> str:
+    """Hash of what operators want: `pause`, `drain:<instance>`."""
+    return own(stream, group, "orders")
+
+
+def swept(stream: str, group: str) -> str:
+    """Hash of counters of what the sweeps have done, counted by the scripts that do it."""
+    return own(stream, group, "swept")
 
 
 def same_slot(a: str, b: str) -> bool:

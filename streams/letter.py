@@ -9,7 +9,7 @@ follow as they were, so that a person sees them in redis-cli:
     rsq:group      group that gave it up
     rsq:consumer   consumer that owned it
     rsq:attempts   how often its handler was started
-    rsq:reason     max_attempts, crash: SIGSEGV, timeout, decode_error, rejected
+    rsq:reason     max_attempts, crash: SIGSEGV, timeout, decode_error, rejected, host lost
     rsq:error      the last error in a line, maybe empty
     rsq:traceback  maybe empty
     rsq:first      time of the first attempt, Unix ms
@@ -36,7 +36,9 @@ PACKED_FIELD = b"rsq:fields"
 ERROR_MAX = 4 * 1024
 TRACEBACK_MAX = 32 * 1024
 
-_WRITE = Path(__file__).with_name("scripts").joinpath("deadletter.lua").read_bytes()
+_SCRIPTS = Path(__file__).with_name("scripts")
+MAKE = _SCRIPTS.joinpath("letter.lua").read_bytes()  # for the scripts that write letters, to begin with
+_WRITE = MAKE + _SCRIPTS.joinpath("deadletter.lua").read_bytes()
 
 
 class Written(IntEnum):

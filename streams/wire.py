@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import socket
@@ -82,15 +83,16 @@ class Wire:
             except OSError as error:
                 raise _lost(error) from error
 
-    def receive(self, deadline: float) -> tuple[bool, Any]:
+    def receive(self, deadline: float, pause: float = math.inf) -> tuple[bool, Any]:
         """Wait for one reply.
 
         Arguments:
             deadline: monotonic seconds.
+            pause: the same; when to return for a moment although nothing is wrong.
 
         Returns:
             (True, reply), where an error reply is a `hiredis.ReplyError`; or (False, None) when a
-            watched descriptor became readable first.
+            watched descriptor became readable first, or it was time for the pause.
 
         Raises:
             Lost: the connection broke, or nothing came before the deadline: it is deaf. While a reply
@@ -108,7 +110,7 @@ class Wire:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 # A slow network takes long for a large reply; to break off would only ask for it again.
                 arriving = self._heard + self.timeout_s if self._reader.has_data() else 0.0
-                if not self._wait(max(deadline, arriving)):
+                if time.monotonic() >= pause or not self._wait(max(deadline, arriving), pause):
                     return False, None
                 continue
             except OSError as error:
@@ -164,12 +166,12 @@ class Wire:
         if (seen.st_dev, seen.st_ino) != self._identity:
             raise DescriptorsClosed
 
-    def _wait(self, deadline: float) -> bool:
-        """Wait until the socket is readable; False when a watched descriptor is."""
-        left = deadline - time.monotonic()
-        if left <= 0:
+    def _wait(self, deadline: float, pause: float) -> bool:
+        """Wait until the socket is readable or time is up; False when a watched descriptor is readable."""
+        now = time.monotonic()
+        if now >= deadline:
             raise Lost("no reply in time: the server is frozen or overloaded, or the network drops packets")
-        ready = self._poll.poll(left * 1000)
+        ready = self._poll.poll(max(0.0, min(deadline, pause) - now) * 1000)
         for fd, event in ready:
             if event & select.POLLNVAL:
                 raise DescriptorsClosed

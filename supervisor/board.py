@@ -47,13 +47,15 @@ class Board:
     view: PoolView
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield a line about the pool, then a row per slot and the sums."""
+        """Yield lines about the pool, then a row per slot and the sums."""
         name, facts = _name(self.view, ascii_only=options.ascii_only), _facts(self.view)
         if name.cell_len + 2 + facts.cell_len <= options.max_width:
             yield Text.assemble(name, "  ", facts)
         else:
             yield name
             yield Padding(facts, (0, 0, 0, _INDENT))
+        if self.view.state != "gone":
+            yield Padding(_right(self.view), (0, 0, 0, _INDENT))
         columns = [_Column.of(spec, self.view) for spec in _SPECS]
         room = options.max_width - _INDENT
         gap = 2 if _width(columns, 2) <= room else 1
@@ -108,6 +110,17 @@ def _facts(view: PoolView) -> Text:
     facts += [f"generation {view.generation}"] if view.generation else []
     facts += [f"{view.reloads_failed} failed reloads"] if view.reloads_failed else []
     return Text(", ".join(facts), "dim")
+
+
+def _right(view: PoolView) -> Text:
+    """Return one line about whether the pool may act."""
+    held = (
+        f"instance lease for {span(view.lease_s)}" if view.lease_s else "no instance lease: workers stand by"
+    )
+    epoch = f", epoch {view.leader_epoch}" if view.leader_epoch else ""
+    words = [held, ("leads the group" if view.leading else "does not lead the group") + epoch]
+    bad = view.paused or not view.lease_s
+    return Text(", ".join([*words, *(["paused"] if view.paused else [])]), "yellow" if bad else "dim")
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,24 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     default=5000,
     help="Milliseconds a read waits for entries.",
 )
+@_option(
+    "--lease",
+    type=click.FloatRange(1, 3600),
+    default=15.0,
+    help="Seconds without a sign of a host until others take over its entries; handlers may run longer.",
+)
+@_option(
+    "--consumer-ttl",
+    type=click.FloatRange(1, 10**9),
+    default=3600.0,
+    help="Seconds after which an idle consumer of no living pool is removed, and what it holds taken over.",
+)
+@_option(
+    "--trim",
+    default="none",
+    metavar="RULE",
+    help="Remove entries that every group has acknowledged: none, acked, maxlen:N, age:SECONDS.",
+)
 @_option("--dlq", default="", shown="STREAM:dlq, on a cluster {STREAM}:dlq", help="Stream for dead letters.")
 @_option(
     "--drain-timeout", type=_SECONDS, default=30.0, help="Seconds for handlers to finish when the pool stops."

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 
 import setproctitle
 
-from ..ipc.cells import P, S
+from ..ipc.cells import K, P, S
 from ..ipc.exitcodes import Cause, detail_of
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..worker import child as worker
 from ..worker.controls import DRAIN, WAKE
 from ..worker.handler import Handler
-from . import exporter, reexec
-from .helpers import Helper, Trial
+from . import exporter, keeper, reexec
+from .helpers import Helper, Pulse, Trial
 from .logs import reopen
 from .settings import Pool
 from .shell import Doorbell
@@ -52,6 +52,7 @@ from .states import (
 log = logging.getLogger("rsq.master")
 
 TRIAL_S = 120.0
+_KEEPER_PAUSE_S = 0.5  # the trust in the lease lasts for two thirds of a second at least
 
 
 class Hands:
@@ -77,7 +78,13 @@ class Hands:
         self.environment: dict[str, str] = {}  # what a new master needs and children must not see
         self.workers: dict[int, Child] = {}
         self.gone: dict[int, int] = {}  # slot -> pid of a process that ended in this pass
-        self.helpers: dict[str, Helper] = {"exporter": Helper("exporter", self._start_exporter)}
+        self.helpers: dict[str, Helper] = {
+            "exporter": Helper("exporter", self._start_exporter),
+            "keeper": Helper(
+                "keeper", self._start_keeper, pause_max_s=_KEEPER_PAUSE_S, last_word=keeper.RELEASE
+            ),
+        }
+        self._pulse = Pulse(keeper.limit_s(pool.fleet.lease_s))
         if pool.spec.source.target.data is not None:
             self._server = server  # kept: a forgotten Popen reaps behind our back
             known = Child(server.pid, -1) if server else None
@@ -91,7 +98,7 @@ class Hands:
             worker_.signal(signal.SIGCONT)  # one may have been frozen, and nobody would remember it
         for name, (pid, fd) in legacy.helpers.items():
             child = Child(pid, fd)
-            if name == "exporter":
+            if name in ("exporter", "keeper"):
                 child.signal(signal.SIGTERM)  # its code is old too; a new one is forked when it has gone
                 child.close()
             elif name in self.helpers:
@@ -136,13 +143,20 @@ class Hands:
         return self.workers[slot].pid if slot in self.workers else self.gone.get(slot)
 
     def next_deadline(self) -> float:
-        """Return when a helper is to be started again, in monotonic seconds."""
-        return min((helper.due for helper in self.helpers.values() if helper.child is None), default=math.inf)
+        """Return when a helper is to be started again or looked at, in monotonic seconds."""
+        due = min((helper.due for helper in self.helpers.values() if helper.child is None), default=math.inf)
+        return min(due, self._pulse.due) if self.helpers["keeper"].child else due
 
-    def ensure_helpers(self, now: float) -> None:
-        """Start helpers that are due."""
-        for helper in self.helpers.values():
-            helper.ensure(now)
+    def ensure_helpers(self, now: float, *, stopping: bool) -> None:
+        """Start helpers that are due; while the pool stops, only what its workers cannot do without."""
+        helper = self.helpers["keeper"]
+        if helper.child is not None and self._pulse.late(self._segment.keep.real[K.BEAT], now):
+            log.error("keeper: no sign of life for %.1f s: killed", self._pulse.limit_s)
+            helper.child.signal(signal.SIGKILL)
+            self._pulse.begin(now)
+        for name, helper in self.helpers.items():
+            if name == "keeper" or not stopping:
+                helper.ensure(now)
 
     def end_helpers(self) -> None:
         """End them, the server last: the exporter may still want to look."""
@@ -241,6 +255,25 @@ class Hands:
             run, (fd for fd in self._own_fds() if self._listener is None or fd != self._listener.fileno())
         )
         self._segment.pool.view[P.EXPORTER_PID] = child.pid
+        return child
+
+    def _start_keeper(self) -> Child:
+        master = os.getpid()
+
+        def run(control: int) -> None:
+            setproctitle.setproctitle(f"rsq: keeper {self._pool.title}")
+            code = 70
+            try:
+                made = keeper.Keeper(self._pool, self._segment, control, self._bell.report_w, master)
+                code = made.run()
+            except BaseException:
+                log.exception("keeper: its process ends")
+            finally:
+                os._exit(code)
+
+        child = fork(run, self._own_fds())
+        self._segment.pool.view[P.KEEPER_PID] = child.pid
+        self._pulse.begin(time.monotonic())
         return child
 
     def _start_server(self) -> Child:

@@ -165,7 +165,8 @@ class Happenings:
         failed = not booted and not (expected and told)
         if failed or not expected:
             doing = f" while handling entry {sight.entry}" if sight.running and booted else ""
-            self.say("error", f"slot {slot}: its process died: {_words(cause, detail)}{doing}")
+            words = "killed, its entry belongs to another instance" if seat.robbed else _words(cause, detail)
+            self.say("error", f"slot {slot}: its process died: {words}{doing}")
         fruitless = 0 if fruitful or (expected and not failed) else seat.fruitless + 1
         stopping, beyond = self.state.stage is Stage.STOPPING, slot >= self.state.wanted
         if beyond and expected and not stopping:
@@ -182,6 +183,8 @@ class Happenings:
             killed=None,
             fresh=True,
             frozen_at=None,
+            fenced=False,
+            robbed=False,
             watched=0,
             watched_s=0.0,
             baseline=None,

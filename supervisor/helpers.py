@@ -1,8 +1,9 @@
-"""The master's other children: the exporter, and the server of an embedded pool. Replaced when they die."""
+"""The master's other children: exporter, keeper, the server of an embedded pool. Replaced when they die."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -27,12 +28,16 @@ class Helper:
         name: for the log.
         start: forks it.
         child: its process, None while there is none.
+        pause_max_s: longest pause, however often it has died.
+        last_word: written to its control pipe when it is to end for good.
     """
 
     name: str
     start: Callable[[], Child]
     child: Child | None = None
     due: float = 0.0
+    pause_max_s: float = math.inf
+    last_word: bytes = b""
     _since: float = 0.0
     _fruitless: int = 0
 
@@ -53,7 +58,7 @@ class Helper:
         self.child.close()
         self.child = None
         self._fruitless = 0 if now - self._since > _STEADY_S else self._fruitless + 1
-        pause = pause_s(self._fruitless)
+        pause = min(self.pause_max_s, pause_s(self._fruitless))
         self.due = now + pause
         if status:
             words = describe(detail_of(status))
@@ -65,6 +70,8 @@ class Helper:
         """End it, gently first. Blocks, so only for a master that is leaving anyway."""
         if self.child is None:
             return
+        if self.last_word:
+            self.child.say(self.last_word)
         self.child.signal(signal.SIGTERM)
         self.child.close()
         deadline = time.monotonic() + patience_s
@@ -82,6 +89,41 @@ class Helper:
             self.child.signal(signal.SIGKILL)
             os.waitpid(self.child.pid, 0)
         self.child = None
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Tells whether a child that shows signs of life has been silent for too long.
+
+    Arguments:
+        limit_s: how long that is. Time that the master itself slept through does not count.
+    """
+
+    limit_s: float
+    _seen: float = 0.0
+    _since: float = 0.0
+    _last: float = 0.0
+
+    def begin(self, now: float) -> None:
+        """Note that the child has just been started."""
+        self._since = self._last = now
+
+    def late(self, beat: float, now: float) -> bool:
+        """Tell whether the child must be taken for hung.
+
+        Arguments:
+            beat: its last sign of life, any number that changes.
+            now: monotonic seconds.
+        """
+        if beat != self._seen or now - self._last > self.limit_s:
+            self._seen, self._since = beat, now
+        self._last = now
+        return now - self._since > self.limit_s
+
+    @property
+    def due(self) -> float:
+        """Return when to ask again at the latest."""
+        return self._since + self.limit_s + 0.01
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ import time
 
 import setproctitle
 
-from ..ipc.cells import P, PoolState, S, SeatState
+from ..ipc.cells import K, P, PoolState, S, SeatState
+from ..ipc.fence import Fence
 from ..ipc.segment import Segment
 from ..worker.handler import Handler
 from .hands import Hands
@@ -60,7 +61,7 @@ class Master:
             server: the embedded server, when there is one and it is ours.
         """
         (self._pool,) = pools
-        self._segment, self._notifier = segment, notifier
+        self._segment, self._notifier, self._fence = segment, notifier, Fence(segment.keep)
         self._bell = Doorbell((legacy.report[0], legacy.report[1]) if legacy else None)
         self._hands = Hands(self._pool, segment, lock_fd, handler, listener, self._bell, server)
         self._hands.environment = notifier.export()
@@ -80,6 +81,8 @@ class Master:
         cells = self._segment.pool
         setproctitle.setproctitle(f"rsq: master {self._pool.title}")
         cells.view[P.MASTER_PID] = os.getpid()
+        if not any(self._segment.slot_holder(slot) for slot in range(self._segment.capacity)):
+            self._segment.keep.real[K.UNTIL] = 0.0  # it may be of another life of this machine
         if not self._hands.generation:  # a reload goes on with the same uptime
             cells.real[P.STARTED] = time.time()
         cells.view[P.METRICS_PORT] = self._hands.port
@@ -102,11 +105,12 @@ class Master:
         due = min(due, now + (self._notifier.watchdog_interval_s or math.inf))
         events = [Signalled(name) for name in self._bell.wait(due - now)] + self._hands.gather()
         now = time.monotonic()
-        self._state, actions = step(self._state, events, self._look(now), now, rules, random.random)
+        left_s = self._fence.left_s
+        self._state, actions = step(self._state, events, self._look(now), now, rules, random.random, left_s)
         for action in actions:
             self._perform(action)
-        if self._state.stage is not Stage.STOPPING:
-            self._hands.ensure_helpers(now)
+        if self._code is None:
+            self._hands.ensure_helpers(now, stopping=self._state.stage is Stage.STOPPING)
         self._publish()
         self._keep_patience(now)
 

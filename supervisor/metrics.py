@@ -99,10 +99,14 @@ def _of_pool(view: PoolView, names: tuple[str, ...], release: str) -> Iterator[M
         "rsq_uptime_seconds": (view.uptime_s, "Since the master started; a reload goes on with it."),
         "rsq_workers": (view.workers, "Slots wanted."),
         "rsq_heartbeat_age_seconds": (view.heartbeat_s, "Since the master's last full pass."),
+        "rsq_lease_seconds": (view.lease_s, "How long the instance lease may still be trusted."),
+        "rsq_leader": (view.leading, "1 while this pool leads its group."),
+        "rsq_leader_epoch": (view.leader_epoch, "Fencing token of the lead, whoever has it."),
+        "rsq_paused": (view.paused, "1 while the group is paused."),
     }
     for name, (value, words) in gauges.items():
         gauge = GaugeMetricFamily(name, words, labels=POOL)
-        gauge.add_metric(names, value)
+        gauge.add_metric(names, float(value))
         yield gauge
     counters = {
         "rsq_reloads": (view.generation, "Reloads to new code."),
@@ -112,6 +116,10 @@ def _of_pool(view: PoolView, names: tuple[str, ...], release: str) -> Iterator[M
         counter = CounterMetricFamily(name, words, labels=POOL)
         counter.add_metric(names, value)
         yield counter
+    swept = CounterMetricFamily("rsq_swept", "What sweeps have done to the group.", labels=(*POOL, "what"))
+    for what, count in view.swept.items():
+        swept.add_metric((*names, what), count)
+    yield swept
 
 
 def _of_slots(slots: _Slots) -> Iterator[Metric]:

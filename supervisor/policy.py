@@ -15,6 +15,7 @@ that was running only for a crash or a time-out, never for our own haste.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -37,6 +38,8 @@ from .states import (
     Stage,
     State,
     Tell,
+    Thaw,
+    Wake,
 )
 
 TICK_S = 1.0  # the longest the master sleeps
@@ -74,6 +77,7 @@ def step(
     now: float,
     rules: Rules,
     draw: Callable[[], float],
+    trust_s: float = math.inf,
 ) -> tuple[State, list[Action]]:
     """Return the next state and what to do.
 
@@ -84,16 +88,19 @@ def step(
         now: monotonic seconds.
         rules: what the operator asked for.
         draw: returns a number in [0, 1).
+        trust_s: how long the instance lease may still be trusted; not positive when it may not.
 
     Raises:
         ValueError: an event that cannot be, such as the exit of a process in a vacant slot.
     """
-    turn = _Turn(state, sights, now, rules, draw)
+    turn = _Turn(replace(state, until=now + trust_s), sights, now, rules, draw)
     for event in events:
         turn.take(event)
     turn.note_sleep()
     turn.note_boots()
     turn.limit_time()
+    turn.mind_fence()
+    turn.hand_over()
     if turn.state.stage is Stage.STOPPING:
         turn.press_on()
     else:
@@ -116,6 +123,8 @@ def next_deadline(state: State, rules: Rules, now: float) -> float:
             when = min(when, now + max(0.01, rules.timeout_s - seat.watched_s))
         if seat.frozen_at is not None:
             when = min(when, seat.frozen_at + FREEZE_S)
+        if seat.alive and state.until > now:
+            when = min(when, state.until + 0.001)
     if state.stage is Stage.STOPPING:
         when = min(when, state.deadline)
     if rules.until_empty or state.stage is Stage.STARTING:
@@ -152,6 +161,8 @@ class _Turn(Happenings):
             sight = self.sights.get(slot)
             if sight is None or not (seat.alive or sight.holder) or seat.killed is not None:
                 continue
+            if seat.fenced:
+                continue  # it cannot hurry while it is stopped
             if seat.frozen_at is not None:
                 if self.now >= seat.frozen_at + FREEZE_S:
                     self.on_halt(slot)  # nobody has seen it stop: decide as if it had
@@ -171,6 +182,37 @@ class _Turn(Happenings):
             elif seat.watched_s >= self.rules.timeout_s:
                 self.change(slot, frozen_at=self.now)
                 self.actions.append(Freeze(slot))
+
+    def mind_fence(self) -> None:
+        """Stop user code while others may be given its entry; outside of it workers stand by themselves."""
+        trusted = self.state.until > self.now
+        for slot, seat in self.state.seats.items():
+            if not seat.alive or seat.killed is not None or seat.frozen_at is not None:
+                continue
+            sight = self.sights.get(slot, Sight())
+            if not seat.fenced and not trusted and sight.running and seat.booted:
+                words = f"entry {sight.entry} is stopped: the instance lease cannot be trusted"
+                self.say("warning", f"slot {slot}: {words}")
+                self.change(slot, fenced=True)
+                self.actions.append(Freeze(slot))
+            elif trusted and sight.running and seat.booted and sight.place == sight.robbed:
+                words = f"entry {sight.entry} was given to another instance meanwhile: killed, not charged"
+                self.say("error", f"slot {slot}: {words}")
+                self.change(slot, fenced=False, robbed=True, killed=Cause.SHUTDOWN)
+                self.actions.append(Kill(slot, Cause.SHUTDOWN))
+            elif seat.fenced and trusted:
+                self.say("info", f"slot {slot}: goes on")
+                self.change(slot, fenced=False)
+                self.actions.append(Thaw(slot))
+
+    def hand_over(self) -> None:
+        """Wake those who were handed entries."""
+        for slot, seat in self.state.seats.items():
+            sight = self.sights.get(slot)
+            if sight is None or not seat.alive or sight.handed <= seat.handed:
+                continue
+            self.change(slot, handed=sight.handed, wakes=seat.wakes + 1)
+            self.actions.append(Wake(slot))
 
     def press_on(self) -> None:
         """Stopping: kill what is late, and leave when nobody is left."""
@@ -261,6 +303,7 @@ class _Turn(Happenings):
             growth = round(self.rules.max_growth * jitter)
             self.change(slot, phase=Phase.STARTING, retire=retire, leave=Cause.CLEAN)
             self.change(slot, finished=sight.finished, limit=limit, growth=growth, told_held=False, wakes=0)
+            self.change(slot, handed=sight.handed)
             self.actions.append(Fork(slot, retire, first=not self.state.booted_once))
 
     def end_when_empty(self) -> None:
@@ -283,6 +326,8 @@ class _Turn(Happenings):
         words = f"{running} of {len(seats)} workers run"
         if self.state.stage is Stage.STOPPING:
             words = f"stopping, {sum(seat.alive for seat in self.state.seats.values())} workers left"
+        elif self.state.until <= self.now:
+            words += ", the instance lease is waited for"
         elif self.state.rolling:
             words += f", {sum(not seat.fresh for seat in seats)} still with the old code"
         if words != self.state.status:

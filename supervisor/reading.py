@@ -14,14 +14,15 @@ from enum import IntEnum
 
 import psutil
 
-from ..ipc.cells import D, DeskState, P, PoolState, S, SeatState
+from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState
+from ..ipc.fence import Fence
 from ..ipc.journal import ID_MAX, Outcome
 from ..ipc.ledger import EVENTS_MAX, Histogram, Sums
 from ..ipc.segment import Identity, Segment
 from ..ipc.slot import Slot
 from ..worker.tally import count_outcomes
 from .printable import printable
-from .view import CAUSES, COUNTERS, FRESH_S, Counts, Current, PoolView, SlotView
+from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, Counts, Current, PoolView, SlotView
 
 OTHER = "other"  # the event that stands for all without a row of their own
 _TRIES = 100
@@ -64,6 +65,12 @@ def snapshot(segment: Segment, now: float | None = None, epoch: float | None = N
         slots=tuple(
             _slot_view(segment, n, now, epoch, window) if segment.used(n) else SlotView(n) for n in wanted
         ),
+        keeper=segment.keep.view[K.PID] or None,
+        lease_s=max(0.0, _number(Fence(segment.keep).left_s)),
+        leading=bool(segment.keep.view[K.LEADING]) and Fence(segment.keep).holds,  # else another may lead
+        leader_epoch=segment.keep.view[K.LEADER_EPOCH],
+        paused=bool(segment.keep.view[K.PAUSED]),
+        swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
     )
 
 

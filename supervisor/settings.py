@@ -30,11 +30,35 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """What may be removed from the stream, never anything that some group has not acknowledged.
+
+    Arguments:
+        kind: none, acked (all of that), maxlen (all but the newest `amount` entries), age (what is older
+            than `amount` seconds).
+        amount: see there.
+    """
+
+    kind: str
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """How the pool gets on with others of its group. Times in seconds."""
+
+    lease_s: float
+    consumer_ttl_s: float
+    trim: Trim
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """One pool: what its workers do, how they are kept, where it is seen."""
 
     spec: Spec
     rules: Rules
+    fleet: Fleet
     metrics: Metrics
     runtime_dir: str | None
 
@@ -113,7 +137,22 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         max(CAPACITY, workers),
     )
     address = None if values["metrics"] == "off" else values["metrics"]
-    return Pool(spec, rules, Metrics(address, metrics_asked), values["runtime_dir"])
+    fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))
+    return Pool(spec, rules, fleet, Metrics(address, metrics_asked), values["runtime_dir"])
+
+
+def trim(words: str) -> Trim:
+    """Return what `none`, `acked`, `maxlen:N` or `age:SECONDS` asks for.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match = re.fullmatch(r"(none|acked)|maxlen:(\d{1,18})|age:(\d{1,9}(?:\.\d+)?)", words.strip())
+    if not match:
+        raise ValueError(f"--trim is none, acked, maxlen:N or age:SECONDS, not {words!r}")
+    if match[1]:
+        return Trim(match[1])
+    return Trim("maxlen", int(match[2])) if match[2] else Trim("age", float(match[3]))
 
 
 def redis_url(url: str, file: str | None) -> str:

@@ -8,7 +8,7 @@ import select
 import signal
 from types import FrameType
 
-from ..ipc.cells import NOTHING, D
+from ..ipc.cells import D, W
 from ..ipc.segment import Segment
 from ..worker.tally import finished
 from .spawn import memory_of
@@ -107,7 +107,9 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         entry=place[2].decode("ascii", "replace") if place else "",
         finished=finished(parts.ledger),
         settled=bool(desk.view[D.SETTLED]),
-        held=desk.watermark != NOTHING,
+        held=bool(desk.view[D.HOLDS]),
         wakes=desk.view[D.WAKES],
+        handed=parts.ward.view[W.HANDED],
+        robbed=parts.ward.view[W.ROBBED],
         memory=memory_of(pid) if memory and pid is not None else None,
     )

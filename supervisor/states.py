@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -53,6 +54,8 @@ class Sight:
         settled: it has nothing in hand and the stream was empty.
         held: the slot's memory tells of entries in hand.
         wakes: how many requests to look after closed slots it has met.
+        handed: how often entries were handed to the slot.
+        robbed: a place whose entry belongs to another instance by now.
         memory: resident bytes, None when unknown.
     """
 
@@ -66,6 +69,8 @@ class Sight:
     settled: bool = False
     held: bool = False
     wakes: int = 0
+    handed: int = 0
+    robbed: int = 0
     memory: int | None = None
 
 
@@ -87,11 +92,14 @@ class Seat:
     baseline: int | None = None  # memory after boot
     watched: int = 0  # the place that was seen running,
     watched_s: float = 0.0  # and for how long
-    frozen_at: float | None = None
+    frozen_at: float | None = None  # stopped, to look whether its time is up
+    fenced: bool = False  # stopped, because the instance lease cannot be trusted
+    robbed: bool = False  # killed, because its entry belongs to another instance
     fruitless: int = 0
     boot_failures: int = 0
     told_held: bool = False
-    wakes: int = 0  # requests to look after closed slots that this process was sent
+    wakes: int = 0  # requests to look after entries that rest which this process was sent
+    handed: int = 0  # how often entries had been handed to the slot when it was sent the last one
 
     @property
     def alive(self) -> bool:
@@ -112,6 +120,7 @@ class State:
     trial: bool = False  # a fresh interpreter tries the new code
     rolling: bool = False
     last: float = 0.0  # time of the last step
+    until: float = math.inf  # when the trust in the instance lease ends
     status: str = ""
 
 

@@ -99,6 +99,12 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "reloads_failed": view.reloads_failed,
         "exporter": view.exporter,
         "metrics_port": view.port,
+        "keeper": view.keeper,
+        "lease_s": view.lease_s,
+        "leading": view.leading,
+        "leader_epoch": view.leader_epoch,
+        "paused": view.paused,
+        "swept": view.swept,
         "total": {
             **{name: view.total(name) for name in (view.slots[0].counters if view.slots else ())},
             "waiting": sum(slot.waiting for slot in view.slots),

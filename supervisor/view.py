@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..ipc.cells import Swept
 from ..ipc.exitcodes import Cause
 from ..ipc.ledger import C
 from ..ipc.segment import Identity
@@ -11,6 +12,7 @@ from ..ipc.segment import Identity
 FRESH_S = 10.0  # the master passes through its loop about once a second; older than this, it is stuck
 COUNTERS = tuple(counter.name.lower() for counter in C)
 CAUSES = tuple(cause.name.lower() for cause in Cause)
+SWEPT = tuple(counter.name.lower() for counter in Swept)
 _SEATED = ("starting", "running", "draining", "held")
 
 
@@ -132,6 +134,12 @@ class PoolView:
         exporter: pid, None when there is none.
         port: of the metrics, None when they are not served.
         slots: every slot that is wanted or was ever used, in order.
+        keeper: pid, None when there is none.
+        lease_s: for how long the instance lease may still be trusted, 0 when it may not.
+        leading: this pool leads its group.
+        leader_epoch: fencing token of the lead, whoever has it.
+        paused: somebody has paused the group.
+        swept: `ipc.cells.Swept` in lower case -> what sweeps have done to the group, ever.
     """
 
     identity: Identity
@@ -145,6 +153,12 @@ class PoolView:
     exporter: int | None
     port: int | None
     slots: tuple[SlotView, ...]
+    keeper: int | None = None
+    lease_s: float = 0.0
+    leading: bool = False
+    leader_epoch: int = 0
+    paused: bool = False
+    swept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SWEPT, 0))
 
     @property
     def alive(self) -> bool:

@@ -131,7 +131,10 @@ class _Page(BaseHTTPRequestHandler):
     def _readyz(self) -> None:
         view = snapshot(self.server.segment)
         missing = [slot for slot in view.slots if slot.slot < view.workers and not slot.ready]
-        if missing:
+        if missing and not view.lease_s:
+            words = "waiting for the instance lease"
+            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {words}")
+        elif missing:
             words = ", ".join(
                 f"slot {slot.slot} {'booting' if slot.state == 'running' else slot.state}" for slot in missing
             )

@@ -1,4 +1,5 @@
-"""The backlog: the slot's own pending entries, at boot, after a lost connection, and at the end.
+"""The backlog: pending entries that the slot has not read just now: at boot, after a lost connection, when
+others handed it some, and at the end.
 
 What has to be done is decided in `recovery`; here it is carried out, each step so that a death in
 the middle of it leaves a journal from which the next process comes to the same result.
@@ -12,16 +13,16 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from ..ipc.cells import CHARGED, EVERYTHING, NOTHING, D, S
+from ..ipc.cells import CHARGED, D, S
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
-from ..streams.entry import format_id, parse_id
-from ..streams.group import Group, counters, next_id
+from ..streams.entry import parse_id
+from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
 from .books import Books
-from .recovery import Plan, culprit, current, from_table, plan, reach
-from .session import Session
+from .recovery import Plan, culprit, current, from_table, plan
+from .session import Session, good
 from .shelf import Letter, Shelf
 from .spec import Spec
 from .verdict import REASONS, judge_death
@@ -41,7 +42,8 @@ class Backlog:
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
         self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
-        self.resting = False  # entries above the watermark may be left
+        self.resting = False  # entries that rest may be there, to be taken into hand
+        self.suspects: deque[tuple[bytes, int]] = deque()  # (id, attempt), resting, to be run alone
 
     def recover(self) -> None:
         """Do what the predecessor could not, before anything is read; again from the start if it fails."""
@@ -52,14 +54,16 @@ class Backlog:
         settled = slot.ledger.load()
         self._charge_culprit()
         waiting = slot.waiting.load()
-        batches = slot.journal.batches()
-        upto = reach(batches, slot.desk.watermark)
-        pending = self._pending(b"-", upto)
-        made = plan(batches, pending, waiting)
+        rows = self._pending()
+        if not slot.desk.view[D.HOLDS]:
+            rows = self._suspect(rows)
+        pending = {row.entry: row.counter for row in rows}
+        made = plan(slot.journal.batches(), pending, waiting, {row.entry for row in rows if row.rests})
         self._carry_out(made, waiting, pending)
         self._book_unsettled(settled)
-        slot.desk.watermark = max(slot.desk.watermark, upto)
-        self.resting = slot.desk.watermark < EVERYTHING
+        slot.desk.view[D.HOLDS] = 1
+        self.suspects.clear()
+        self.resting = True
         taken = len(made.run) + len(made.wait)
         if made.ack or made.bury or taken:
             log.info(
@@ -67,6 +71,19 @@ class Backlog:
                 self._group.consumer,
                 len(made.ack), len(made.run), len(made.wait), len(made.bury),
             )  # fmt: skip
+
+    def _suspect(self, rows: list[Pending]) -> list[Pending]:
+        """Let entries rest that a process held of which this memory knows nothing: its host was lost."""
+        held = {row.entry: row.counter for row in rows if not row.rests}
+        for page in _pages(list(held)):
+            back = self._group.hand_back({entry: held[entry] for entry in page}, suspect=True)
+            good(self._session.call(back)[0])
+        if held:
+            log.warning(
+                "%s: %d entries were held by a host whose memory is lost: each is charged an attempt"
+                " and run alone", self._group.consumer, len(held),
+            )  # fmt: skip
+        return [row for row in rows if row.rests]
 
     def _charge_culprit(self) -> None:
         """Finish the journal of a dead predecessor: the entry whose handler ran has its outcome now.
@@ -109,21 +126,18 @@ class Backlog:
     ) -> None:
         """Bring Redis and the shelf to where the plan says they are."""
         newest = self._slot.journal.number
-        by_counter: dict[int, list[bytes]] = {}
-        for entry, counter in made.counters.items():
-            by_counter.setdefault(counter, []).append(entry)
-        for counter, ids in by_counter.items():
-            for page in _pages(ids):
-                self._session.owe(newest, self._group.set_counter(page, counter))
+        for page in _pages(list(made.counters)):
+            counters = {entry: made.counters[entry] for entry in page}
+            self._session.owe(newest, self._group.set_counters(counters))
         for page in _pages(made.ack):
-            self._session.owe(newest, self._group.ack(page))
+            self._session.owe_ack(newest, self._group, page)
         self._session.settle()
         death = Death(Cause(self._slot.seat.view[S.CAUSE]), self._slot.seat.view[S.DETAIL])
         places, over = self._places()
         for entry in waiting.keys() - made.wait.keys():
             attempt, dead = from_table(waiting[entry][0])
-            if entry not in pending and parse_id(entry) > self._slot.desk.watermark:
-                continue
+            if entry in made.resting:
+                continue  # what the row says holds when it is taken into hand
             if dead is None or entry in pending or entry in over:
                 self._slot.waiting.drop(entry)
             else:  # its letter was written, but the answer never came: it is still to be counted
@@ -179,49 +193,52 @@ class Backlog:
         self._books.book(batch.number, ids, batch.attempts, start, end, rows)
 
     def rest(self) -> None:
-        """Take the next page of entries above the watermark into held form."""
+        """Take the next page of own entries that rest into hand; leave suspects, to be taken one by one."""
         slot = self._slot
-        page = counters(
-            self._session.must(self._group.pending(next_id(slot.desk.watermark), None, JOURNAL_MAX))
-        )
-        if not page:
-            slot.desk.watermark = EVERYTHING
-            self.resting = False
-            known = self._shelf.ids | {entry for entry, _ in self.todo}
-            for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
-                slot.waiting.drop(entry)
+        rows = pending_rows(self._session.must(self._group.resting(JOURNAL_MAX)))
+        page = {row.entry: row.counter + 1 for row in rows if not row.is_suspect}
+        if page:
+            self._hold(page)
             return
-        self._hold({entry: counter + 1 for entry, counter in page.items()})
-        slot.desk.watermark = parse_id(max(page, key=parse_id))
+        most = self._spec.retries.max_attempts  # what has none left is for the leader to bury
+        self.suspects = deque((row.entry, row.counter + 1) for row in rows if row.counter < most)
+        self.resting = False
+        known = self._shelf.ids | {entry for entry, _ in self.todo} | {row.entry for row in rows}
+        for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
+            slot.waiting.drop(entry)
 
-    def adopt(self, consumer: str, rows: Mapping[bytes, tuple[int, float]]) -> int:
+    def adopt(self, consumer: str, table: Mapping[bytes, tuple[int, float]]) -> int:
         """Take over what a consumer that has ended for good left resting; return how many entries.
 
         Arguments:
             consumer: its name.
-            rows: of its slot's waiting table, so that a long delay is not cut short.
+            table: rows of its slot's waiting table, so that a long delay is not cut short.
         """
         taken = 0
-        while page := counters(self._session.must(self._group.pending(b"-", None, JOURNAL_MAX, consumer))):
-            for entry, counter in page.items():
-                row = current(rows, entry, counter + 1)
+        while rows := pending_rows(self._session.must(self._group.resting(JOURNAL_MAX, consumer))):
+            page = {row.entry: row.counter + 1 for row in rows if not row.is_suspect}
+            if not page:
+                break  # the leader hands them on
+            for entry, attempt in page.items():
+                row = current(table, entry, attempt)
                 if row is not None and self._shelf.has_room:
                     self._slot.waiting.put(entry, *row)
-            self._hold({entry: counter + 1 for entry, counter in page.items()})
-            taken += len(page)
+            taken += self._hold(page, consumer)
         return taken
 
-    def _hold(self, attempts: dict[bytes, int]) -> None:
-        """Claim entries for the attempts given; the journal knows them before Redis does."""
-        self._books.free_bank()
-        batch = self._slot.journal.open(list(attempts), list(attempts.values()), Kind.CLAIM)
-        by_attempt: dict[int, list[bytes]] = {}
-        for entry, attempt in attempts.items():
-            by_attempt.setdefault(attempt, []).append(entry)
-        for attempt, ids in by_attempt.items():
-            self._session.owe(batch, self._group.set_counter(ids, attempt))
-        self._session.settle()
-        self._sort(attempts)
+    def _hold(self, attempts: dict[bytes, int], owner: str | None = None) -> int:
+        """Take resting entries into hand for the attempts given; the journal knows them before Redis does.
+
+        Return how many are ours now: others may have been faster.
+        """
+        self._books.note_claim(list(attempts), list(attempts.values()))
+        results = self._session.must(self._group.take(attempts, owner))
+        got = {entry: attempts[entry] for entry, code in zip(attempts, results, strict=True) if code == 1}
+        lost = [item for item, code in zip(attempts.items(), results, strict=True) if code == Claimed.DELETED]
+        if lost:
+            self._books.lose(lost)
+        self._sort(got)
+        return len(got)
 
     def _sort(self, attempts: dict[bytes, int]) -> None:
         """Put entries that are held now to where they go on: on the shelf, or next in line."""
@@ -244,56 +261,39 @@ class Backlog:
         """Find entries that were delivered to a connection which broke before we saw them."""
         self._session.settle()
         known = self._shelf.ids | {entry for entry, _ in self.todo}
-        pending = self._pending(b"-", self._slot.desk.watermark)
-        stranded = {entry: counter for entry, counter in pending.items() if entry not in known}
+        rows = [row for row in self._pending() if not row.rests]
+        stranded = {row.entry: row.counter for row in rows if row.entry not in known}
         if stranded:
-            log.warning(
-                "%d entries were on their way when a connection broke; they go on here", len(stranded)
-            )
+            log.warning("%d entries came over a line that was given up; they go on here", len(stranded))
             self._sort(stranded)
 
     def hand_back(self) -> int:
-        """Leave everything held so that anybody may take it, uncharged; return how many entries.
-
-        From the newest entry down, so that the watermark always tells which are held.
-        """
+        """Let everything rest that is held: anybody may take it, uncharged; return how many entries."""
         slot = self._slot
-        pending = self._pending(b"-", slot.desk.watermark)
+        pending = {row.entry: row.counter for row in self._pending() if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
-        waiting = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]
-        gone = [item for item in waiting if parse_id(item[0]) <= slot.desk.watermark]
+        gone = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]
         if gone:
             self._books.lose(gone)
-        ids = sorted(pending, key=parse_id)
-        while ids:
-            page = ids[-JOURNAL_MAX:]
-            self._books.free_bank()
-            batch = slot.journal.open(page, [pending[entry] for entry in page], Kind.CLAIM)
-            by_counter: dict[int, list[bytes]] = {}
-            for entry in page:
-                by_counter.setdefault(max(0, pending[entry] - 1), []).append(entry)
-            for counter, group in by_counter.items():
-                self._session.owe(batch, self._group.hand_back(group, counter))
-            self._session.settle()
-            del ids[-JOURNAL_MAX:]
-            slot.desk.watermark = parse_id(ids[-1]) if ids else NOTHING
-        slot.desk.watermark = NOTHING
+        for page in _pages(list(pending)):
+            self._books.note_claim(page, [pending[entry] for entry in page])
+            back = {entry: max(0, pending[entry] - 1) for entry in page}
+            good(self._session.call(self._group.hand_back(back))[0])
+        slot.desk.view[D.HOLDS] = 0
         slot.journal.forget()
         slot.ledger.commit(slot.journal.number, 0)
         return len(pending)
 
-    def _pending(self, first: bytes, upto: tuple[int, int]) -> dict[bytes, int]:
-        """Return id -> delivery counter of own pending entries up to an id."""
-        found: dict[bytes, int] = {}
-        if upto == NOTHING:
-            return found
-        last = None if upto == EVERYTHING else format_id(upto)
+    def _pending(self) -> list[Pending]:
+        """Return all own pending entries."""
+        found: list[Pending] = []
+        first = b"-"
         while True:
-            page = counters(self._session.must(self._group.pending(first, last, JOURNAL_MAX)))
-            found.update(page)
+            page = pending_rows(self._session.must(self._group.pending(first, JOURNAL_MAX)))
+            found += page
             if len(page) < JOURNAL_MAX:
                 return found
-            first = next_id(parse_id(list(page)[-1]))
+            first = next_id(parse_id(page[-1].entry))
 
 
 def _pages(ids: list[bytes]) -> Iterable[list[bytes]]:

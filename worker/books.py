@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from ..ipc.cells import D
-from ..ipc.journal import JOURNAL_MAX, Outcome
+from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.slot import Slot
 from ..streams.entry import Raw, field, parse_id, text
 from ..streams.group import Group, pack
@@ -53,6 +53,11 @@ class Books:
         if attempts is not None:
             self._shelf.forget(list(ids))
         return number
+
+    def note_claim(self, ids: Sequence[bytes], attempts: Sequence[int]) -> None:
+        """Write into the journal what is being taken into hand, before Redis is told."""
+        self.free_bank()
+        self._journal.open(ids, attempts, Kind.CLAIM)
 
     def free_bank(self) -> None:
         """Wait until Redis has confirmed all of the batch whose bank is written next."""
@@ -145,6 +150,8 @@ class Books:
             replies = self._session.call(*commands)
         except (Lost, Refused) as error:
             replies = [error] * len(commands)
+            if isinstance(error, Lost):
+                self._session.give_up()  # the next letter need not find out again that nobody answers
         for (at, letter), reply in zip(letters.items(), replies, strict=True):
             if isinstance(reply, Exception):
                 log.error(
@@ -152,6 +159,9 @@ class Books:
                     letter.entry.decode(), source.dlq, reply,
                 )  # fmt: skip
                 self._shelf.put_letter(letter, monotonic() + _BURY_AGAIN_S)
+                self._journal.outcomes[at] = Outcome.HELD_BACK
+            elif reply == Written.NOTHING and not self._session.unchanged:
+                log.warning("entry %s belongs to another slot by now: left to it", letter.entry.decode())
                 self._journal.outcomes[at] = Outcome.HELD_BACK
             elif reply == Written.LOST:
                 log.error(
@@ -200,7 +210,7 @@ class Books:
         self._slot.rates.add(now, 0, left)
         acked = [entry for entry, code in zip(ids, outcomes, strict=True) if code in ACKED]
         if acked:
-            self._session.owe(number, self._group.ack(acked))
+            self._session.owe_ack(number, self._group, acked)
 
     def rows(self, entries: Sequence[Raw]) -> list[int] | None:
         """Return the histogram rows of the entries' events; None when none of them has one."""

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import setproctitle
 
 from ..ipc import exitcodes
-from ..ipc.cells import NOTHING, D, Desk, DeskState, P
-from ..ipc.segment import Segment
+from ..ipc.cells import D, Desk, DeskState, P
+from ..ipc.fence import Fence
+from ..ipc.segment import LANE, Segment
 from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
 from .consumer import Consumer
@@ -71,10 +72,16 @@ class _Siblings:
             return True
         if self._segment.lock_slot(slot) is not None:
             return False
-        if self._segment.used(slot) and self._segment.slot(slot).desk.watermark != NOTHING:
+        if self._segment.used(slot) and self._segment.slot(slot).desk.view[D.HOLDS]:
             self.unlock(slot)  # it died with entries in hand: its own successor puts them in order
             return False
         return True
+
+    def lock_lane(self) -> bool:
+        return self._segment.lock_slot(LANE) is None
+
+    def unlock_lane(self) -> None:
+        self._segment.unlock_slot(LANE)
 
     def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
         return self._segment.slot(slot).waiting.load() if self._segment.used(slot) else {}
@@ -114,8 +121,9 @@ def main(birth: Birth, control_fd: int) -> int:
         if controls.is_intruder:
             os._exit(0)
         consumer = Consumer(
-            birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment)
-        )
+            birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment),
+            Fence(birth.segment.keep),
+        )  # fmt: skip
         if consumer.boot(first=birth.first):
             desk.real[D.BOOTED] = time.monotonic()
             with contextlib.suppress(OSError):  # the master may be gone; then there is a drain to do

@@ -9,24 +9,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 from ..ipc.cells import D, DeskState
+from ..ipc.fence import Fence
 from ..ipc.ledger import C
 from ..ipc.slot import Slot
-from ..streams.entry import Raw
-from ..streams.group import Group, claimed, entries, info_rows
+from ..streams.group import Group, entries, info_rows
 from ..streams.keys import consumer
 from ..streams.serializers import Serializer
-from ..streams.trouble import code, explain
 from ..streams.wire import Lost
 from .backlog import Backlog
 from .books import Books
+from .claims import Claims, Siblings
 from .controls import Controls
 from .handler import Handler
 from .pace import Pace
 from .patience import Patience
+from .recovery import orphans
 from .runner import Runner
 from .session import (
     BACKOFF_FIRST_S,
@@ -47,23 +47,8 @@ log = logging.getLogger(__name__)
 _DRAIN_S = 3.0  # to reach Redis once more at the end; without it the journal keeps what is owed
 _POLL_EMPTY_S = 0.1
 _ZOMBIE_MARGIN_S = 2.0
-
-
-class Siblings(Protocol):
-    """The other slots of the pool."""
-
-    @property
-    def wanted(self) -> int:
-        """How many slots the pool is to have."""
-
-    def lock_closed(self, slot: int) -> bool:
-        """Take a slot's lock if its last process has ended in good order."""
-
-    def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
-        """What is in the waiting table of a slot whose lock we have."""
-
-    def unlock(self, slot: int) -> None:
-        """Give the lock back."""
+_LANE_S = 0.2
+_FENCE_FIRST_S, _FENCE_MAX_S = 0.005, 0.2
 
 
 class Consumer:
@@ -78,8 +63,10 @@ class Consumer:
         serializer: Serializer,
         controls: Controls,
         siblings: Siblings,
+        fence: Fence,
     ) -> None:
         """Prepare; nothing is connected and nothing is read."""
+        self._fence = fence
         name = consumer(spec.source.instance, number)
         self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
         self._siblings = siblings
@@ -95,24 +82,29 @@ class Consumer:
             controls.watch,
             controls.look,
             controls.stopping,
+            fence,
         )
         real = slot.desk.real
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
         self._runner = Runner(
-            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls
-        )
+            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
+            fence,
+        )  # fmt: skip
         self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
+        self._claims = Claims(
+            spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner
+        )
         self._patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         self._read: Ask | None = None  # the read whose reply is still to come
         self._asked = 0
         self._received = 0  # bytes of this connection up to the last read's reply
         self._audits: list[float] = []
-        self._adopted = -1 if number == 0 else 0  # the first slot looks after closed ones
+        self._heard = -1 if number == 0 else 0  # wakes met; slot 0 begins with one, for closed slots
 
     def boot(self, *, first: bool) -> bool:
-        """Connect, make sure of the group, and recover what a predecessor left.
+        """Connect, make sure of the group, wait for the instance lease, and recover what a predecessor left.
 
         Arguments:
             first: nobody in this pool has ever been connected.
@@ -126,6 +118,9 @@ class Consumer:
         while self._session.connect(first=first):
             try:
                 self._ensure_group()
+                if not self._wait_for_fence(lambda: self._fence.holds):
+                    return False
+                self._session.term = self._fence.term
                 self.backlog.recover()
             except (Lost, Refused) as error:
                 if first and str(error).startswith(_FOR_GOOD):
@@ -154,6 +149,9 @@ class Consumer:
     def drain(self) -> bool:
         """Acknowledge what is finished and hand back the rest; False when Redis could not be told."""
         self._desk[D.STATE] = DeskState.DRAINING
+        if not self._fence.unchanged(self._session.term):
+            log.warning("ended without the instance lease: the journal keeps what is finished")
+            return False
         deadline = time.monotonic() + _DRAIN_S
         self._session.hurry(deadline)
         patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
@@ -166,7 +164,7 @@ class Consumer:
                 self._session.settle()
                 back = self.backlog.hand_back()
             except (Lost, Refused) as error:
-                words = self._words(error)
+                words = self._session.words(error)
                 if patience.is_news(words, time.monotonic()):
                     log.warning("handing back: %s", words)
                 left = max(0.0, deadline - time.monotonic())
@@ -190,12 +188,15 @@ class Consumer:
         if self._controls.stopping:
             return  # what said so is read off its descriptor: no wait would end for it
         now = time.monotonic()
-        # Not before all own entries are held: only then does the watermark cover what is adopted.
-        if self._adopted < self._controls.wakes and not self.backlog.resting:
+        if not self._fence.is_open or self._fence.term != self._session.term:
+            self._stand_by()
+        elif self._heard < self._controls.wakes and not self.backlog.resting:
             wakes = self._controls.wakes
             self._stop_waiting()
-            self._adopt()
-            self._adopted = self._desk[D.WAKES] = wakes
+            self.backlog.resting = True
+            if self._number == 0:
+                self._adopt()
+            self._heard = self._desk[D.WAKES] = wakes
         elif self._audit_is_due(now) and self._read is None:
             self._audits.pop(0)
             self.backlog.audit()
@@ -206,9 +207,11 @@ class Consumer:
         elif self.backlog.todo:
             most = self._pace.count(self._spec.reading.batch_max)
             todo = self.backlog.todo
-            self._claim([todo.popleft() for _ in range(min(most, len(todo)))])
+            self._claims.run([todo.popleft() for _ in range(min(most, len(todo)))])
         elif self.backlog.resting:
             self.backlog.rest()
+        elif self.backlog.suspects and self._read is None and self._claims.run_suspect(self.backlog.suspects):
+            pass
         else:
             self._read_and_run(now)
 
@@ -228,14 +231,15 @@ class Consumer:
         found = entries(good(read.reply))
         self._patience.restored()
         if not found:
-            busy = len(self._shelf) or self._audits or self._session.oldest_debt()
+            busy = len(self._shelf) or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
             return
         self._desk[D.SETTLED] = 0
         self._pace.received(len(found), size)
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
         # What a read sent ahead brings is pending and not yet seen: an audit would take it for stranded.
-        if self._pace.ahead(len(found), asked) and self._shelf.has_room and not self._audit_is_due(now):
+        quiet = self._audit_is_due(now) or self.backlog.resting or self.backlog.suspects
+        if self._pace.ahead(len(found), asked) and self._shelf.has_room and not quiet:
             self._send_read(None)
         self._runner.run(found)
 
@@ -260,6 +264,8 @@ class Consumer:
         for due in (self._shelf.next_due, self._audits[0] if self._audits else None):
             if due is not None:
                 block_s = min(block_s, due - now)
+        if self.backlog.suspects:  # another slot has the lane
+            block_s = min(block_s, _LANE_S)
         block_ms = int(block_s * 1000)
         return block_ms if block_ms > 0 else None  # BLOCK 0 would be for ever
 
@@ -283,29 +289,46 @@ class Consumer:
             self._books.finish(ids, attempts, letters[0].outcome, dict(enumerate(letters)))
         again = [(item.entry, item.attempt) for item in due if item.letter is None]
         if again:
-            self._claim(again)
+            self._claims.run(again)
 
-    def _claim(self, wanted: list[tuple[bytes, int]]) -> None:
-        """Fetch own pending entries with their counters as given, and handle them.
+    def _stand_by(self) -> None:
+        """Start nothing while the group is paused or the instance lease cannot be trusted.
 
-        When the connection breaks on the way, the audit after it finds those that were not started.
+        Entries that were fetched and not started stay pending; they are found again by an audit, or, when
+        others may have acted since, by recovering as after a crash.
         """
-        self._desk[D.SETTLED] = 0
-        by_attempt: dict[int, list[bytes]] = {}
-        for entry, attempt in wanted:
-            by_attempt.setdefault(attempt, []).append(entry)
-        found: list[tuple[Raw, int]] = []
-        replies = self._session.call(
-            *[self._group.claim(ids, attempt) for attempt, ids in by_attempt.items()]
-        )
-        for attempt, reply in zip(by_attempt, replies, strict=True):
-            found += [(entry, attempt) for entry in claimed(good(reply))]
-        there = {entry[0] for entry, _ in found}
-        missing = [(entry, attempt) for entry, attempt in wanted if entry not in there]
-        if missing:
-            self._books.lose(missing)
-        if found:
-            self._runner.run([entry for entry, _ in found], [attempt for _, attempt in found])
+        self._desk[D.STATE], self._desk[D.SETTLED] = DeskState.STANDING_BY, 0
+        if self._fence.paused and self._fence.holds:
+            if self._session.wire is not None:
+                self._session.send()  # what is finished need not wait for the end of a long pause
+            self._session.finish(time.monotonic() + 1)  # a read that waits would be given entries
+        if not self._wait_for_fence(lambda: self._fence.is_open):
+            return
+        self._reconnect()
+        term = self._fence.term
+        if self._session.wire is not None and term != self._session.term:
+            log.warning(
+                "consumer %s: the instance lease was lost for a while: looking what is still ours",
+                self._group.consumer,
+            )
+            self._session.renounce()
+            self._session.term = term
+            try:
+                self.backlog.recover()
+            except (Lost, Refused):
+                self._session.term = -1  # no term: what is still ours has to be looked at again
+                raise
+
+    def _wait_for_fence(self, is_open: Callable[[], bool]) -> bool:
+        """Wait for the keeper; False when the worker has to stop first."""
+        pause = _FENCE_FIRST_S
+        while not is_open():
+            if self._controls.stopping:
+                return False
+            wait_readable(self._controls.watch, pause)
+            self._controls.look()
+            pause = min(2 * pause, _FENCE_MAX_S)
+        return not self._controls.stopping
 
     def _adopt(self) -> None:
         """Take over what consumers of this instance left whose slots are closed for good."""
@@ -337,15 +360,18 @@ class Consumer:
         self._read, self._received = None, 0
         if not self._session.connect():
             return
+        self.backlog.resting = True  # one may have been on its way into our hand
         now = time.monotonic()
         # Again when the server must have noticed the end of the old connection's blocked read.
         self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
 
     def _trouble(self, error: Exception) -> None:
         """Say what is wrong with Redis, repair what we may, and do not hurry."""
+        if isinstance(error, Lost):
+            self._desk[D.CONNECTED] = 0
         self._counters[C.REDIS_ERRORS] += 1
         self._slot.ledger.publish()
-        words = self._words(error)
+        words = self._session.words(error)
         if isinstance(error, Refused) and str(error).startswith("NOGROUP"):
             words = self._recreate(words)
         if words and self._patience.is_news(words, time.monotonic()):
@@ -357,10 +383,11 @@ class Consumer:
         try:
             refusal = self._ensure_group()
         except (Lost, Refused) as error:
-            return f"{words}; the group cannot be created: {self._words(error)}"
-        if refusal:  # most often by another slot before us
-            there = refusal.startswith("BUSYGROUP")
-            return "" if there else f"{words}; the group cannot be created: {self._words(Refused(refusal))}"
+            return f"{words}; the group cannot be created: {self._session.words(error)}"
+        if refusal.startswith("BUSYGROUP"):
+            return ""  # most often by another slot before us
+        if refusal:
+            return f"{words}; the group cannot be created: {self._session.words(Refused(refusal))}"
         self._counters[C.GROUPS_RECREATED] += 1
         log.error(
             "group %s of stream %s was gone; created again at %s",
@@ -368,24 +395,5 @@ class Consumer:
         )  # fmt: skip
         return ""
 
-    def _words(self, error: Exception) -> str:
-        """Return what to say of a trouble, with what to do where we know it."""
-        known = error.__cause__ or code(error)
-        return explain(error, self._spec.source.target) if known else str(error)
-
 
 _FOR_GOOD = ("WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS")
-
-
-def orphans(rows: list[dict[bytes, object]], instance: str, workers: int) -> list[tuple[int, str]]:
-    """Return (slot, consumer) of this instance's consumers beyond its slots that still hold entries."""
-    found = []
-    prefix = f"{instance}:"
-    for row in rows:
-        name = row[b"name"]
-        assert isinstance(name, bytes)
-        text = name.decode("utf-8", "surrogateescape")
-        tail = text.removeprefix(prefix)
-        if text.startswith(prefix) and tail.isdecimal() and int(tail) >= workers and row[b"pending"]:
-            found.append((int(tail), text))
-    return found

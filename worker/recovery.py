@@ -1,25 +1,24 @@
 """Recovery: from what a predecessor left to what its successor does. Pure.
 
-Two forms of a pending entry, told apart by the slot's watermark (an entry id):
+Two forms of a pending entry, told apart by its idle time:
 
-    held      id <= watermark   The slot has it in hand. Its delivery counter is the number of the
-                                attempt that runs or comes next.
-    resting   id >  watermark   Nobody has it in hand: drained, or left by a host whose memory is
-                                gone. The counter says how many attempts were started, and a plain
-                                claim by anybody, which adds one, makes it held again.
+    held      The slot has it in hand. Its delivery counter is the number of the attempt that runs or
+              comes next.
+    resting   Idle for longer than any clock can say (`group.RESTING_MS`). Nobody has it in hand. The
+              counter says how many attempts were started, and a plain claim by anybody, which adds one,
+              makes it held again.
 
-A slot that reads has its watermark at the top; after a clean drain it is at the bottom. Where the
-journal names an entry, the journal's word on its attempt goes before the counter, for a claim may
-have been on its way when the process died.
+Where the journal names an entry, the journal's word on its attempt goes before the counter, for a claim
+may have been on its way when the process died. An entry that rests is not the predecessor's any more: only
+that it was finished still counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..ipc.journal import Batch, Kind, Outcome
-from ..streams.entry import parse_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ class Plan:
         wait: id -> (next attempt, due) of entries that wait for their retry.
         run: (id, attempt) of entries to handle now.
         counters: id -> delivery counter that Redis has wrong.
+        resting: entries to be taken into hand before they can run.
     """
 
     ack: list[bytes] = field(default_factory=list)
@@ -39,6 +39,7 @@ class Plan:
     wait: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     run: list[tuple[bytes, int]] = field(default_factory=list)
     counters: dict[bytes, int] = field(default_factory=dict)
+    resting: set[bytes] = field(default_factory=set)
 
 
 def culprit(batches: Sequence[Batch], running: bool) -> int | None:
@@ -49,25 +50,19 @@ def culprit(batches: Sequence[Batch], running: bool) -> int | None:
     return started - 1 if 1 <= started <= len(batches[-1].ids) else None
 
 
-def reach(batches: Sequence[Batch], watermark: tuple[int, int]) -> tuple[int, int]:
-    """Return the id up to which the pending list has to be read: the watermark, or beyond it the end
-    of a page that was being claimed or handed back.
-    """
-    pages = [parse_id(entry) for batch in batches if batch.kind is Kind.CLAIM for entry in batch.ids]
-    return max([watermark, *pages])
-
-
 def plan(
     batches: Sequence[Batch],
     pending: Mapping[bytes, int],
     waiting: Mapping[bytes, tuple[int, float]],
+    resting: Collection[bytes] = (),
 ) -> Plan:
-    """Return what to do with every pending entry up to `reach`.
+    """Return what to do with every pending entry.
 
     Arguments:
         batches: the journal, older first; no culprit in it any more (it has its outcome by now).
         pending: id -> delivery counter, as the server has them.
         waiting: id -> (next attempt, due).
+        resting: which of the pending ones rest.
     """
     fate: dict[bytes, tuple[Outcome | None, int]] = {}
     for batch in batches:
@@ -83,6 +78,9 @@ def plan(
             continue
         if outcome is not None and outcome is not Outcome.WAITING:
             made.bury.append((entry, attempt, outcome))
+            continue
+        if entry in resting:
+            made.resting.add(entry)
             continue
         attempt += outcome is Outcome.WAITING
         if (row := current(waiting, entry, attempt)) is not None:
@@ -123,3 +121,17 @@ def from_table(value: int) -> tuple[int, Outcome | None]:
 def number(value: int) -> int:
     """Return the attempt's number in a value of the waiting table."""
     return value & (1 << _BURY_SHIFT) - 1
+
+
+def orphans(rows: list[dict[bytes, object]], instance: str, workers: int) -> list[tuple[int, str]]:
+    """Return (slot, consumer) of this instance's consumers beyond its slots that still hold entries."""
+    found = []
+    prefix = f"{instance}:"
+    for row in rows:
+        name = row[b"name"]
+        assert isinstance(name, bytes)
+        text = name.decode("utf-8", "surrogateescape")
+        tail = text.removeprefix(prefix)
+        if text.startswith(prefix) and tail.isdecimal() and int(tail) >= workers and row[b"pending"]:
+            found.append((int(tail), text))
+    return found

@@ -16,6 +16,7 @@ from time import monotonic
 from types import FrameType
 
 from ..ipc.cells import D, DeskState
+from ..ipc.fence import Fence
 from ..ipc.journal import Outcome
 from ..ipc.ledger import C
 from ..ipc.slot import Slot
@@ -49,8 +50,10 @@ class Runner:
         shelf: Shelf,
         books: Books,
         controls: Controls,
+        fence: Fence,
     ) -> None:
         """Bring together what a batch passes through."""
+        self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
         self._session, self._shelf, self._controls = session, shelf, controls
         self._journal, self._desk, self._sums = slot.journal, slot.desk.view, slot.ledger.sums
@@ -59,12 +62,12 @@ class Runner:
         self._call = handler.callable(spec.soft_timeout_s)
         self._alarm_s = 0.0 if handler.is_async else spec.soft_timeout_s
         self._letters: dict[int, Letter] = {}
-        self._again: dict[int, list[bytes]] = {}
+        self._again: dict[bytes, int] = {}  # id -> number of the next attempt
         if self._alarm_s:
             controls.use_alarm(self._on_alarm)
 
     def run(self, entries: Sequence[Raw], attempts: Sequence[int] | None = None) -> None:
-        """Handle entries in order; what is not started when the worker has to stop stays pending.
+        """Handle entries in order; what is not started when the worker may not go on stays pending.
 
         Arguments:
             entries: as the server sent them, at most `JOURNAL_MAX`.
@@ -75,7 +78,8 @@ class Runner:
         self._sums.batch.add([len(entries)])
         self._desk[D.HELD], self._desk[D.STATE] = len(entries), DeskState.HANDLING
         at = 0
-        while at < len(entries) and not self._controls.stopping:
+        fence, term = self._fence, self._session.term  # in another term the rest may belong to others
+        while at < len(entries) and not self._controls.stopping and fence.is_open and fence.term == term:
             start, at = at, self._chunk(entries, attempts, at)
             self._session.check()
             self._controls.glance()
@@ -95,7 +99,7 @@ class Runner:
         if self._alarm_s:
             signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
         at = start
-        until = clock() + self._spec.reading.batch_s
+        until = clock() + min(self._spec.reading.batch_s, self._fence.left_s)
         for entry in entries[start:] if start else entries:
             now = clock()
             if stop or (now > until and at > start):
@@ -142,7 +146,7 @@ class Runner:
         verdict = judge(error, attempt, self._spec.retries, random.random)
         if verdict.outcome is Outcome.WAITING:
             self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
-            self._again.setdefault(attempt + 1, []).append(entry[0])
+            self._again[entry[0]] = attempt + 1
         else:
             self._letters[at] = Letter(entry[0], attempt, verdict.outcome, verdict.reason, words, trace)
         self._journal.outcomes[at] = verdict.outcome
@@ -161,8 +165,7 @@ class Runner:
             self._books.bury(letters)
         if self._again:
             again, self._again = self._again, {}
-            for attempt, ids in again.items():
-                self._session.owe(number, self._group.set_counter(ids, attempt))
+            self._session.owe(number, self._group.set_counters(again))
         done = entries[start:end]
         ids = [entry[0] for entry in done]
         outcomes = self._books.book(number, ids, attempts, start, end, self._books.rows(done))
@@ -170,7 +173,7 @@ class Runner:
             ids if not any(outcomes) else [i for i, code in zip(ids, outcomes, strict=True) if code in ACKED]
         )
         if acked:
-            self._session.owe(number, self._group.ack(acked))
+            self._session.owe_ack(number, self._group, acked)
 
     def _on_alarm(self, _number: int, frame: FrameType | None) -> None:
         """Raise in user code that has run too long; come again later in any other case."""

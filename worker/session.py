@@ -13,14 +13,17 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import hiredis
 
 from ..ipc.cells import D, Desk, DeskState
+from ..ipc.fence import Fence
 from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
+from ..streams.group import Group
+from ..streams.trouble import code
 from ..streams.wire import Lost, Wire
 from .patience import Patience
 
@@ -43,12 +46,17 @@ class Misconfigured(Exception):
 
 
 class Debt:
-    """A command that must reach Redis once at least. `batch` is the journal batch that needs it."""
+    """A command that must reach Redis once at least. `batch` is the journal batch that needs it.
 
-    __slots__ = ("batch", "command")
+    `careful` makes another form of it, for when others may have been given its entries since `term`.
+    """
 
-    def __init__(self, batch: int, command: bytes) -> None:
-        self.batch, self.command = batch, command
+    __slots__ = ("batch", "careful", "command", "term")
+
+    def __init__(
+        self, batch: int, command: bytes, term: int = 0, careful: Callable[[], bytes] | None = None
+    ) -> None:
+        self.batch, self.command, self.term, self.careful = batch, command, term, careful
 
 
 class Ask:
@@ -75,6 +83,7 @@ class Session:
         watch: tuple[int, ...],
         on_watch: Callable[[], None],
         stopping: list[str],
+        fence: Fence,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -86,7 +95,10 @@ class Session:
             watch: descriptors that interrupt a wait.
             on_watch: called when one of them is readable.
             stopping: no longer empty once the worker has to end.
+            fence: whether others may have acted on our entries.
         """
+        self._fence = fence
+        self.term = fence.term  # in which what is in hand was fetched; the consumer's loop moves it on
         self._target, self._name = target, name
         self._desk, self._ledger, self._counters = desk, ledger, ledger.sums.counters
         self._watch, self._on_watch, self._stopping = watch, on_watch, stopping
@@ -94,6 +106,7 @@ class Session:
         self._expected: deque[Debt | Ask] = deque()
         self._unsent: deque[Debt] = deque()
         self._end = math.inf
+        self._broken = False  # the last connection broke, and no other is there yet
         os.register_at_fork(after_in_child=self._disown)
 
     def connect(self, give_up: float | None = None, *, first: bool = False) -> bool:
@@ -109,8 +122,9 @@ class Session:
         Raises:
             Misconfigured: only with `first`.
         """
-        if self.wire is not None:
+        if self.wire is not None or self._broken:
             self._counters[C.RECONNECTS] += 1
+        self._broken = False
         self.drop()
         patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         told = False
@@ -163,6 +177,11 @@ class Session:
         """
         self._end = deadline
 
+    def give_up(self) -> None:
+        """Close a connection that is no use any more; whoever sends next is told so, and connects anew."""
+        self._broken = self._broken or self.wire is not None
+        self.drop()
+
     def finish(self, deadline: float) -> None:
         """End the connection so that nothing can be delivered to it any more."""
         if self.wire is not None:
@@ -172,6 +191,14 @@ class Session:
     def owe(self, batch: int, command: bytes) -> None:
         """Send a command with the next write, and again until it is answered."""
         self._unsent.append(Debt(batch, command))
+
+    def owe_ack(self, batch: int, group: Group, ids: Sequence[bytes]) -> None:
+        """Acknowledge entries; as their owner only, once others may have been given them."""
+        self._unsent.append(Debt(batch, group.ack(ids), self.term, lambda: group.ack_own(ids)))
+
+    def renounce(self) -> None:
+        """Forget what is owed but acknowledgements: others may have acted since, and it is planned anew."""
+        self._unsent = deque(debt for debt in self._unsent if debt.careful is not None)
 
     def oldest_debt(self) -> int | None:
         """Return the oldest journal batch that Redis has not confirmed all of."""
@@ -183,7 +210,7 @@ class Session:
         """Write everything owed and the questions, at once."""
         if self.wire is None:
             raise Lost("not connected")
-        parts = [debt.command for debt in self._unsent]
+        parts = [self._form(debt) for debt in self._unsent]
         self._expected.extend(self._unsent)
         self._unsent.clear()
         now = time.monotonic()
@@ -195,6 +222,16 @@ class Session:
         self._counters[C.COMMANDS] += len(parts)
         if parts:
             self.wire.send(b"".join(parts) if len(parts) > 1 else parts[0])
+
+    @property
+    def unchanged(self) -> bool:
+        """Tell whether nobody else can have been given what is in hand."""
+        return self._fence.unchanged(self.term)
+
+    def _form(self, debt: Debt) -> bytes:
+        if debt.careful is None or self._fence.unchanged(debt.term):
+            return debt.command
+        return debt.careful()
 
     def wait(self, ask: Ask, *, interruptible: bool = False) -> bool:
         """Take replies until a question is answered.
@@ -236,6 +273,11 @@ class Session:
             Refused: the reply is an error.
         """
         return good(self.call(command)[0])
+
+    def words(self, error: Exception) -> str:
+        """Return what to say of a trouble, with what to do where we know it."""
+        known = error.__cause__ or code(error)
+        return explain(error, self._target) if known else str(error)
 
     def settle(self) -> None:
         """Wait until nothing is owed."""

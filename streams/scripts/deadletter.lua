@@ -1,5 +1,7 @@
 -- Move one pending entry to the dead-letter stream.
 --
+-- Sent behind letter.lua.
+--
 -- KEYS  1  the stream
 --       2  the dead-letter stream
 -- ARGV  1  group
@@ -19,9 +21,6 @@
 -- Scripts do not roll back, so XACK comes last: if XADD fails (out of memory, wrong type, no permission) the
 -- error ends the script and the entry stays pending.
 
--- `unpack` gives up near 8000 values (LUAI_MAXCSTACK). Longer entries go into one field.
-local UNPACK_MAX = 4000
-
 local stream, dlq = KEYS[1], KEYS[2]
 local group, consumer, id = ARGV[1], ARGV[2], ARGV[3]
 
@@ -35,33 +34,10 @@ if not entry then
   redis.call('XACK', stream, group, id)
   return 2
 end
-local fields = entry[2]
-
--- Readers go by position: the order and number of these pairs are the format.
-local letter = {
-  'rsq:v', '1',
-  'rsq:id', id,
-  'rsq:stream', stream,
-  'rsq:group', group,
-  'rsq:consumer', consumer,
-  'rsq:attempts', ARGV[4],
-  'rsq:reason', ARGV[5],
-  'rsq:error', ARGV[6],
-  'rsq:traceback', ARGV[7],
-  'rsq:first', ARGV[8],
-  'rsq:last', ARGV[9],
-}
-local n = #letter
-if n + 2 + #fields <= UNPACK_MAX then
-  letter[n + 1], letter[n + 2] = 'rsq:packed', '0'
-  for i = 1, #fields do
-    letter[n + 2 + i] = fields[i]
-  end
-else
-  letter[n + 1], letter[n + 2] = 'rsq:packed', '1'
-  letter[n + 3], letter[n + 4] = 'rsq:fields', cmsgpack.pack(fields)
+local added = write_letter(stream, dlq, group, consumer, id, entry[2],
+  ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9])
+if type(added) == 'table' then
+  return added
 end
-
-redis.call('XADD', dlq, '*', unpack(letter))
 redis.call('XACK', stream, group, id)
 return 1

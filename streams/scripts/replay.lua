@@ -13,7 +13,7 @@
 -- A letter is looked up, added and removed in one script: two replays at once never add it twice. XDEL comes
 -- last, for scripts do not roll back: a letter that could not be added stays.
 
--- deadletter.lua puts 12 pairs of its own before the fields: `rsq:v` first, `rsq:stream` third, `rsq:packed` last.
+-- letter.lua puts 12 pairs of its own before the fields: `rsq:v` first, `rsq:stream` third, `rsq:packed` last.
 local META = 24
 
 local dlq, stream = KEYS[1], KEYS[2]

@@ -29,6 +29,25 @@ def make_own_pool(own_server: Server, ledger_server: Server, tmp_path: Path) -> 
     yield from _maker(own_server, tmp_path, ledger_server)
 
 
+@pytest.fixture
+def proxy(own_server: Server) -> Iterator[Proxy]:
+    """A network that can be broken, to the server of this test alone."""
+    between = Proxy(own_server.port)
+    try:
+        yield between
+    finally:
+        between.close()
+
+
+@pytest.fixture
+def make_far_pool(make_own_pool: MakePool, proxy: Proxy) -> MakePool:
+    """Return a function (handler source, *options) -> Pool that reaches its server through the proxy.
+
+    The test itself, and the ledger, go around it.
+    """
+    return lambda handler, *options, **more: make_own_pool(handler, "--redis", proxy.url, *options, **more)
+
+
 MakeEverywhere = Callable[..., Everywhere]
 
 
@@ -69,25 +88,6 @@ def make_everywhere(ledger_server: Server, tmp_path: Path) -> Iterator[MakeEvery
     yield make
     for pool in made:
         pool.discard()
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    """A network that can be broken, to the server of this test alone."""
-    between = Proxy(own_server.port)
-    try:
-        yield between
-    finally:
-        between.close()
-
-
-@pytest.fixture
-def make_far_pool(make_own_pool: MakePool, proxy: Proxy) -> MakePool:
-    """Return a function (handler source, *options) -> Pool that reaches its server through the proxy.
-
-    The test itself, and the ledger, go around it.
-    """
-    return lambda handler, *options, **more: make_own_pool(handler, "--redis", proxy.url, *options, **more)
 
 
 @pytest.fixture(scope="session")

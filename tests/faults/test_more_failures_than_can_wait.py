@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.cells import DeskState
 from rsq.ipc.journal import WAITING_MAX
+from rsq.streams.group import RESTING_MS
 
 
 def test_the_worker_waits_instead_of_dying(make_pool: Callable[..., Pool]) -> None:
@@ -23,7 +25,8 @@ def test_the_worker_waits_instead_of_dying(make_pool: Callable[..., Pool]) -> No
     ids = pool.push(numbers(WAITING_MAX + 1000))
     pool.redis.xgroup_create("events", "workers", "0")
     pool.redis.xreadgroup("workers", "test:1", {"events": ">"}, len(ids))
-    pool.redis.xclaim("events", "workers", "test:1", 0, ids, retrycount=0, justid=True)  # type: ignore[arg-type]
+    rest: Any = {"idle": RESTING_MS, "retrycount": 0, "justid": True}
+    pool.redis.xclaim("events", "workers", "test:1", 0, ids, **rest)  # type: ignore[arg-type]
     pool.start(ready=False)
     until(lambda: len(pool.started()) > WAITING_MAX // 2, "failures")
     worker = pool.worker()

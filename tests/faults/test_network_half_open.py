@@ -42,5 +42,5 @@ def test_entries_delivered_to_a_deaf_line_go_on(make_far_pool: Callable[..., Poo
     until(pool.pending, "entries that are delivered to nobody")
     assert pool.started().keys() == set(ids)
     proxy.heal()
-    pool.wait_log("on their way when a connection broke")
+    pool.wait_log("came over a line that was given up")
     goes_on(pool, ids + more)

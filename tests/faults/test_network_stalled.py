@@ -47,7 +47,7 @@ def test_what_was_on_its_way_does_not_arrive_late(make_far_pool: Callable[..., P
     pool.wait_started(busy[0])
     ids += busy + pool.push([{"n": n} for n in range(100, 110)])
     proxy.heal()
-    until(lambda: proxy.connections == 1, "the end of the old connection")
+    until(lambda: proxy.connections == 2, "the end of the old connection")  # the keeper has one too
     pool.release("go")
     goes_on(pool, ids)
 

@@ -27,7 +27,7 @@ def test_what_was_on_its_way_goes_on(make_pool: Callable[..., Pool]) -> None:
             # In one write: the reader is served the first, and gone before the server sends it anything.
             pipeline.client_kill_filter(_id=reader)
             ids += [entry.decode() for entry in pipeline.execute()[:3]]
-        pool.wait_log("on their way when a connection broke", times=stranded)
+        pool.wait_log("came over a line that was given up", times=stranded)
         pool.wait_finished(ids)
     pool.wait_settled()
     assert pool.stop() == 0

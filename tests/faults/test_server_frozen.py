@@ -24,7 +24,7 @@ def test_nothing_finished_is_run_again(make_own_pool: Callable[..., Pool], own_s
                 raise Reject("never")
             finished(message)
         """,
-        "--workers", "2", "--block-ms", "100",
+        "--workers", "2", "--block-ms", "100", "--lease", "600",
     )  # fmt: skip
     pool.start()
     ids = pool.push(numbers(2))

@@ -21,7 +21,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support_shared import Child, child, until
 
-from rsq.ipc.cells import D, DeskState, P, PoolState, S, SeatState
+from rsq.ipc.cells import D, DeskState, K, P, PoolState, S, SeatState
+from rsq.ipc.fence import boot_time
 from rsq.ipc.ledger import C
 from rsq.ipc.pipe import PIPE_SIZE
 from rsq.ipc.segment import Identity, Segment
@@ -161,7 +162,9 @@ def test_ready_when_every_wanted_slot_works(pool: Pool) -> None:
     seat, desk = pool.segment.slot(1).seat, pool.segment.slot(1).desk
     desk.real[D.BOOTED] = 0
     response, body = pool.ask("/readyz")
-    assert (response.status, body) == (503, "not ready: slot 1 booting\n")
+    assert (response.status, body) == (503, "not ready: waiting for the instance lease\n")
+    pool.segment.keep.real[K.UNTIL] = boot_time() + 3600
+    assert pool.ask("/readyz")[1] == "not ready: slot 1 booting\n"
     seat.view[S.STATE], seat.view[S.PID] = SeatState.BACKOFF, 0
     assert pool.ask("/readyz")[1] == "not ready: slot 1 backoff\n"
     pool.segment.pool.view[P.WORKERS] = 3

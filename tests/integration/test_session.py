@@ -10,6 +10,8 @@ import pytest
 from support_servers import Server
 from support_shared import shared
 
+from rsq.ipc.cells import CELL, Keep
+from rsq.ipc.fence import Fence
 from rsq.ipc.ledger import C
 from rsq.ipc.slot import SLOT_SIZE, Slot
 from rsq.streams.connection import target
@@ -34,7 +36,8 @@ def idle_pipe() -> Iterator[int]:
 
 
 def session(url: str, slot: Slot, watch: int, stopping: list[str]) -> Session:
-    return Session(target(url), "test:0", slot.desk, slot.ledger, (watch,), lambda: None, stopping)
+    fence = Fence(Keep(shared(Keep.SIZE * CELL)))
+    return Session(target(url), "test:0", slot.desk, slot.ledger, (watch,), lambda: None, stopping, fence)
 
 
 def test_a_refused_debt_stays_owed_and_takes_no_other_reply(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import psutil
 from support_servers import Server
 
-from rsq.ipc.cells import D, DeskState, P, PoolState, S
+from rsq.ipc.cells import D, DeskState, K, P, PoolState, S
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Batch
 from rsq.ipc.ledger import BATCH_BOUNDS, DEAD, C
@@ -191,6 +191,9 @@ class Pool:
             self.process.wait()
         for worker in self.holders():
             family.append(worker)
+        with contextlib.suppress(ValueError, psutil.Error):  # without a master it lives on while workers do
+            if "rsq: keeper" in " ".join(psutil.Process(keeper := self.keeper()).cmdline()):
+                family.append(keeper)
         for pid in family[1:]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -254,6 +257,23 @@ class Pool:
     def booted(self) -> dict[int, int]:
         """Return slot -> pid of the process that sits in it, of those that are ready to read."""
         return {slot: pid for slot, pid in self.seats().items() if self.is_booted(pid, slot)}
+
+    def keep(self, cell: str) -> float:
+        """Return a number that the keeper has written, by its name in `rsq.ipc.cells.K`."""
+        segment = self.segment()
+        try:
+            real = cell in ("BEAT", "UNTIL")
+            return segment.keep.real[K[cell]] if real else segment.keep.view[K[cell]]
+        finally:
+            segment.close()
+
+    def keeper(self) -> int:
+        """Return the pid of the keeper, as it wrote it down itself."""
+        return int(self.keep("PID"))
+
+    def term(self) -> int:
+        """Return how often the instance lease was won anew."""
+        return int(self.keep("TERM"))
 
     def port(self) -> int:
         """Return the port at which metrics are served."""

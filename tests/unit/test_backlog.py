@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from support_shared import killed_anywhere, shared
 
-from rsq.ipc.cells import EVERYTHING, D, S
+from rsq.ipc.cells import D, S
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Outcome
 from rsq.ipc.ledger import C
@@ -37,8 +37,10 @@ class Line:
     def __init__(self, pending: dict[bytes, int], works_for: int = 1000) -> None:
         self.pending, self.works_for = pending, works_for
 
-    def owe(self, _batch: int, _command: bytes) -> None:
+    def owe(self, *_: object) -> None:
         pass
+
+    owe_ack = owe
 
     def must(self, _command: bytes) -> Any:
         return [[entry, b"test:0", 0, counter] for entry, counter in self.pending.items()]
@@ -86,7 +88,7 @@ def _crash(raw: memoryview, attempt: int) -> None:
     raw[:] = bytes(SLOT_SIZE)
     slot = Slot(raw)
     slot.seat.view[S.CAUSE], slot.seat.view[S.DETAIL] = Cause.CRASH, 11
-    slot.desk.watermark = EVERYTHING
+    slot.desk.view[D.HOLDS] = 1
     slot.journal.open([DONE, CULPRIT, NEXT], [1, attempt, 1])
     slot.journal.marks[0], slot.journal.marks[1] = 1.0, 2.0
     slot.desk.view[D.RUNNING] = 1
@@ -138,7 +140,7 @@ def test_a_letter_that_was_written_unheard_is_still_counted() -> None:
     """It goes to the shelf again, where the next try finds that there is nothing left to do but count."""
     raw = shared(SLOT_SIZE)
     slot = Slot(raw)
-    slot.desk.watermark = EVERYTHING
+    slot.desk.view[D.HOLDS] = 1
     slot.waiting.load()
     slot.journal.open([CULPRIT], [2])
     slot.journal.marks[0], slot.journal.marks[1] = 1.0, 2.0
@@ -154,7 +156,7 @@ def test_a_letter_that_was_written_unheard_is_still_counted() -> None:
 def test_a_letter_that_the_journal_counts_is_not_counted_twice() -> None:
     raw = shared(SLOT_SIZE)
     slot = Slot(raw)
-    slot.desk.watermark = EVERYTHING
+    slot.desk.view[D.HOLDS] = 1
     slot.waiting.load()
     slot.journal.open([CULPRIT], [2])
     slot.journal.marks[0], slot.journal.marks[1] = 1.0, 2.0

@@ -1,23 +1,26 @@
-"""The cells: rows of numbers with room to grow, and a watermark that is never half of two."""
+"""The cells: rows of numbers with room to grow."""
 
 from __future__ import annotations
 
 import pytest
-from support_shared import killed_anywhere, shared
+from support_shared import shared
 
 from rsq.ipc.cells import (
     CELL,
-    EVERYTHING,
-    NOTHING,
     D,
     Desk,
     DeskState,
+    K,
+    Keep,
     P,
     Pool,
     PoolState,
     S,
     Seat,
     SeatState,
+    Swept,
+    W,
+    Ward,
 )
 from rsq.ipc.exitcodes import EXITED, Cause, Death, describe
 from rsq.ipc.journal import Outcome
@@ -27,6 +30,9 @@ from rsq.ipc.ledger import DEAD, C
 def test_every_cell_has_room_in_its_row() -> None:
     assert len(P) <= Pool.SIZE
     assert len(D) <= Desk.SIZE
+    assert len(W) <= Ward.SIZE
+    assert max(K) == K.SWEPT, "the counters follow the last named cell"
+    assert K.SWEPT + len(Swept) <= Keep.SIZE
     assert max(S) == S.RESTARTS, "the counters per cause follow the last named cell"
     assert S.RESTARTS + len(Cause) <= Seat.SIZE
 
@@ -59,6 +65,7 @@ def test_numbers_in_shared_memory_are_never_reused() -> None:
         "HANDLING",
         "CONNECTING",
         "DRAINING",
+        "STANDING_BY",
     ]
     assert [state.name for state in sorted(PoolState)] == [
         "GONE",
@@ -87,32 +94,7 @@ def test_a_row_is_the_same_bytes_as_numbers_and_as_doubles() -> None:
 
 
 def test_a_new_desk_holds_nothing() -> None:
-    assert Desk(shared(Desk.SIZE * CELL)).watermark == NOTHING
-
-
-def test_a_watermark_is_kept() -> None:
-    desk = Desk(shared(Desk.SIZE * CELL))
-    for mark in ((1526919030474, 55), EVERYTHING, NOTHING, (0, 1)):
-        desk.watermark = mark
-        assert desk.watermark == mark
-    assert all(not cell for at, cell in enumerate(desk.view) if at > D.MARK_B_SEQ or at < D.SIDE)
-
-
-def test_a_watermark_is_old_or_new_wherever_its_writer_is_killed() -> None:
-    raw = shared(Desk.SIZE * CELL)
-    seen = set()
-
-    def prepare() -> None:
-        Desk(raw).watermark = (100, 1)
-
-    def work() -> None:
-        Desk(raw).watermark = (200, 2)
-
-    def check() -> None:
-        seen.add(Desk(raw).watermark)
-
-    assert killed_anywhere(prepare, work, check) > 10
-    assert seen == {(100, 1), (200, 2)}
+    assert not Desk(shared(Desk.SIZE * CELL)).view[D.HOLDS]
 
 
 @pytest.mark.parametrize(

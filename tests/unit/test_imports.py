@@ -22,6 +22,8 @@ OWNERS = {
     "click": {
         "supervisor/cli.py",
         "supervisor/operate.py",
+        "supervisor/fleetcli.py",
+        "supervisor/options.py",
         "supervisor/failing.py",
         "supervisor/granting.py",
     },

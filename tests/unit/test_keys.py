@@ -56,3 +56,10 @@ def test_consumers_are_named_by_instance_and_slot() -> None:
 
 def test_names_that_are_not_utf8_have_a_slot_too() -> None:
     assert keys.same_slot("caf\udce9", "{caf\udce9}:dlq")
+
+
+def test_a_consumers_name_tells_its_instance_and_slot_if_it_is_one_of_ours() -> None:
+    assert keys.seat(keys.consumer("web-1", 7)) == ("web-1", 7)
+    assert keys.seat("a:b:0") == ("a:b", 0)
+    for name in ("web-1", ":3", "web:", "web:x", "web:-1", "web:٣", "web:" + "1" * 5000):
+        assert keys.seat(name) is None

@@ -221,8 +221,8 @@ def test_a_worker_that_is_two_batches_further_before_the_journal_is_read(segment
             return super().finished(batch_number, upto)
 
     reader = segment.slot(0)
-    start = HEADER_SIZE + sum(_PARTS[:5])
-    reader.journal = Slow(segment._view[start : start + _PARTS[5]])
+    start = HEADER_SIZE + sum(_PARTS[:6])
+    reader.journal = Slow(segment._view[start : start + _PARTS[6]])
     sums, uncounted = counted(reader)
     assert (sums.counters[C.HANDLED], uncounted) == (23, 3)
 

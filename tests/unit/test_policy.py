@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,6 +72,7 @@ class Talk:
         self.sights: dict[int, Sight] = {}
         self.said: list[str] = []
         self.jitter = 0.5
+        self.trust_s = math.inf
 
     def sees(self, slot: int, **values: Any) -> Talk:
         """Change what is to be seen of a slot from now on."""
@@ -80,7 +82,9 @@ class Talk:
     def hears(self, *events: Event, after: float = 0.01) -> list[Action]:
         """Take a step and return what is to be done, without words for people."""
         self.now += after
-        self.state, actions = step(self.state, events, self.sights, self.now, self.rules, lambda: self.jitter)
+        self.state, actions = step(
+            self.state, events, self.sights, self.now, self.rules, lambda: self.jitter, self.trust_s
+        )
         for event in events:
             if isinstance(event, Exited):
                 self.sees(event.slot, booted=False)
@@ -805,6 +809,118 @@ def test_a_crash_on_the_way_out_is_a_crash() -> None:
     assert talk.hears(Exited(0, SEGV)) == [ended(0, Cause.CRASH, SEGV), Fork(0)]
 
 
+# The instance lease
+
+
+def fenced(**rules: Any) -> Talk:
+    """A handler in slot 0 that was stopped because the lease could not be trusted any more."""
+    talk = running(**rules).runs(0)
+    talk.hears()
+    talk.trust_s = 0.0
+    assert talk.hears() == [Freeze(0)]
+    assert talk.hears(Halted(0), after=1.0) == []
+    return talk
+
+
+def test_user_code_is_stopped_while_the_lease_cannot_be_trusted() -> None:
+    """Others may be given its entry meanwhile. Workers outside of user code stand by on their own."""
+    talk = fenced()
+    for _ in range(5):
+        assert talk.hears(after=1.0) == []
+    talk.trust_s = 5.0
+    assert talk.hears() == [Thaw(0)]
+    assert talk.hears() == []
+
+
+def test_the_master_wakes_when_the_trust_ends() -> None:
+    talk = running().runs(0)
+    talk.trust_s = 0.4
+    talk.hears()
+    assert talk.deadline == pytest.approx(0.401)
+
+
+def test_an_entry_that_another_has_by_now_is_not_gone_on_with() -> None:
+    """Its process is killed before it moves; nobody is charged for that."""
+    talk = fenced().sees(0, robbed=7)
+    talk.trust_s = 5.0
+    assert talk.hears() == [Kill(0, Cause.SHUTDOWN)]
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.SHUTDOWN, KILLED), Fork(0)]
+    assert "its entry belongs to another instance" in talk.said[-1]
+    talk.sees(0, running=False)
+    talk.boots(0)
+    talk.runs(0, place=8).hears()
+    assert talk.hears(Exited(0, SEGV))[0] == ended(0, Cause.CRASH, SEGV)
+    assert "another instance" not in talk.said[-1]
+
+
+def test_what_was_robbed_before_means_nothing_for_what_runs_now() -> None:
+    talk = fenced().sees(0, robbed=6)
+    talk.trust_s = 5.0
+    assert talk.hears() == [Thaw(0)]
+    talk = fenced().sees(0, robbed=7, running=False)
+    talk.trust_s = 5.0
+    assert talk.hears() == [Thaw(0)], "it had finished in the last moment"
+
+
+def test_the_time_without_a_lease_does_not_count_for_the_time_limit() -> None:
+    talk = fenced(timeout_s=3.0)
+    for _ in range(10):
+        assert talk.hears(after=1.0) == []
+    talk.trust_s = math.inf
+    assert talk.hears(after=1.0) == [Thaw(0)]
+    assert talk.hears(after=1.9) == []
+    assert talk.hears(after=1.1) == [Freeze(0)]
+    assert talk.hears(Halted(0)) == [Kill(0, Cause.TIMEOUT, place=7)]
+
+
+def test_frozen_for_its_time_and_without_a_lease() -> None:
+    """Whatever the reason, it is stopped once and let go once."""
+    talk = running(timeout_s=3.0).runs(0)
+    frozen(talk)
+    talk.trust_s = 0.0
+    assert talk.hears() == []
+    talk.runs(0, place=8)
+    assert talk.hears(Halted(0)) == [Thaw(0), Freeze(0)]
+    talk.trust_s = 5.0
+    assert talk.hears() == [Thaw(0)]
+
+
+def test_a_pool_without_a_lease_can_be_stopped() -> None:
+    talk = fenced(drain_s=5.0)
+    assert talk.hears(TERM) == [Tell("stopping"), Drain(0), Drain(1)]
+    talk.hears(Exited(1, GOOD))
+    assert talk.hears(after=5.0) == [Kill(0, Cause.SHUTDOWN)]
+    assert Leave(OK) in talk.hears(Exited(0, KILLED))
+    talk = fenced(drain_s=5.0)
+    talk.hears(TERM)
+    talk.trust_s = 5.0
+    assert talk.hears() == [Thaw(0)]
+
+
+def test_a_stopped_process_that_dies_leaves_a_successor_that_is_not_stopped() -> None:
+    talk = fenced()
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.CRASH, KILLED), Fork(0)]
+    assert talk.hears(after=1.0) == [], "what counts as running there is the predecessor's"
+    talk.sees(0, running=False)
+    talk.boots(0)
+    talk.trust_s = 5.0
+    assert talk.hears() == []
+
+
+def test_a_slot_that_was_handed_entries_is_woken_once_for_each_time() -> None:
+    """A new process looks at boot anyway: what was handed before its fork is no reason to wake it."""
+    talk = running().sees(1, handed=1)
+    assert talk.hears() == [Wake(1)]
+    assert talk.hears() == []
+    talk.sees(1, handed=3)
+    assert talk.hears() == [Wake(1)]
+    assert talk.state.seats[1].wakes == 2
+    talk.hears(Exited(1, SEGV))
+    talk.boots(1)
+    assert talk.state.seats[1].wakes == 0
+    assert talk.hears() == []
+
+
 # Odds and ends
 
 
@@ -853,6 +969,7 @@ class World:
         self.places = 0
         self.tried = False
         self.left: int | None = None
+        self.trusted = True
 
     def step(self, events: Sequence[Event], after: float) -> None:
         """One pass, and what follows from it."""
@@ -861,7 +978,8 @@ class World:
         before = self.state
         gone = {event.slot: self.processes.pop(event.slot) for event in events if isinstance(event, Exited)}
         sights = {slot: self.sight(slot, gone.get(slot)) for slot in self.state.seats}
-        self.state, actions = step(self.state, events, sights, self.now, self.rules, lambda: 0.5)
+        trust_s = 5.0 if self.trusted else 0.0
+        self.state, actions = step(self.state, events, sights, self.now, self.rules, lambda: 0.5, trust_s)
         for action in actions:
             self.perform(action, gone)
         self.check(before)
@@ -931,8 +1049,11 @@ class World:
                 others = [s for slot, s in seats.items() if slot < self.state.wanted and slot != seat.slot]
                 assert all(other.phase is Phase.RUNNING for other in others)
         for process, seat in ((self.processes[slot], seats[slot]) for slot in self.processes):
-            assert not process.frozen or process.killed or seat.frozen_at is not None, "frozen and forgotten"
-            if process.frozen and not process.killed:
+            watched = seat.frozen_at is not None or (seat.fenced and not self.trusted)
+            assert not process.frozen or process.killed or watched, "frozen and forgotten"
+            if not self.trusted and process.booted and seat.slot in self.running:
+                assert process.frozen or process.killed, "it runs without a lease"
+            if process.frozen and not process.killed and not seat.fenced:
                 assert self.now <= (seat.frozen_at or 0) + FREEZE_S
         assert self.now <= next_deadline(self.state, self.rules, self.now) <= self.now + TICK_S
         assert self.state.wanted >= 1
@@ -944,6 +1065,8 @@ class World:
         events: list[Event] = []
         if what.startswith("SIG"):
             events.append(Signalled(what))
+        elif what.startswith("the lease"):
+            self.trusted = what == "the lease is back"
         elif what == "stranger goes":
             self.strangers.pop(slot, None)
         elif what.startswith("tried") and self.tried:
@@ -1005,13 +1128,14 @@ class _Process:
 
 SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2"]
 LIFE = ["boots", "starts an entry", "ends an entry", "ends"]
+LEASE = ["the lease is lost", "the lease is back"]
 FAULTS = ["dies", "exits 78", "cannot be forked", "halts", "stranger goes", "tried well", "tried badly"]
 HAPPENINGS = st.lists(
     st.tuples(
         st.one_of(
             st.sampled_from(LIFE),
             st.sampled_from(LIFE),
-            st.sampled_from(FAULTS),
+            st.sampled_from([*FAULTS, *LEASE]),
             st.sampled_from(SIGNALS[3:]),
             st.sampled_from([*LIFE, *SIGNALS]),
         ),

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsq.ipc.cells import EVERYTHING, NOTHING
 from rsq.ipc.journal import Batch, Kind, Outcome
 from rsq.streams.entry import parse_id
-from rsq.worker.recovery import Plan, culprit, current, from_table, number, plan, reach, to_bury
+from rsq.worker.recovery import Plan, culprit, current, from_table, number, plan, to_bury
 
 DEAD = [outcome for outcome in Outcome if outcome.name.startswith("DEAD")]
 A, B, C = b"1-0", b"2-0", b"3-0"
@@ -100,12 +99,12 @@ def test_the_culprit_is_the_entry_with_the_last_mark_while_user_code_ran() -> No
     assert culprit([], running=True) is None
 
 
-def test_the_list_is_read_to_the_watermark_or_to_the_end_of_a_page_that_was_on_its_way() -> None:
-    page = _batch([A, C], kind=Kind.CLAIM)
-    assert reach([], (2, 0)) == (2, 0)
-    assert reach([page], NOTHING) == (3, 0)
-    assert reach([page], EVERYTHING) == EVERYTHING
-    assert reach([_batch([A, C])], NOTHING) == NOTHING, "entries that were read lie below it anyway"
+def test_what_rests_waits_to_be_taken_but_is_not_run_again_if_it_was_finished() -> None:
+    """It may have been away: handed to another slot, and back."""
+    batch = _batch([A, B], started=2)
+    assert plan([batch], {A: 1, B: 1, C: 2}, {}, {A, B, C}) == Plan(ack=[A], resting={B, C})
+    failed = _batch([A], started=2, outcomes=[Outcome.WAITING])
+    assert plan([failed], {A: 1}, {A: (2, 50.0)}, {A}) == Plan(resting={A})
 
 
 @given(st.integers(1, 2**31), st.sampled_from(DEAD))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsq.ipc.segment import CAPACITY
-from rsq.supervisor.settings import Pool, build, cpus, redis_url, size
+from rsq.supervisor.settings import Pool, Trim, build, cpus, redis_url, size, trim
 from rsq.supervisor.states import Rules
 
 VALUES: dict[str, Any] = {
@@ -32,6 +32,9 @@ VALUES: dict[str, Any] = {
     "batch_ms": 50.0,
     "block_ms": 5000,
     "dlq": "",
+    "lease": 15.0,
+    "consumer_ttl": 3600.0,
+    "trim": "none",
     "drain_timeout": 30.0,
     "max_messages": 0,
     "max_memory_growth": "0",
@@ -93,6 +96,10 @@ def test_a_secret_is_never_shown() -> None:
         ({"backoff_max": 0.5}, "--backoff-max must not be smaller"),
         ({"redis": "http://h"}, "expected redis://"),
         ({"dlq": "orders"}, "is the stream itself"),
+        ({"trim": "all"}, "--trim is none"),
+        ({"trim": "maxlen:"}, "--trim is none"),
+        ({"trim": "maxlen:-1"}, "--trim is none"),
+        ({"trim": "age:1d"}, "--trim is none"),
         ({"max_memory_growth": "much"}, "is no size"),
     ],
     ids=lambda value: str(value)[:40],
@@ -151,3 +158,10 @@ def test_a_file_without_a_url_is_an_error_that_does_not_show_it(
         file.write_bytes(content)
     with pytest.raises(ValueError, match=r"--redis-file .* (cannot be read|is empty)"):
         redis_url("redis://other", str(file))
+
+
+def test_what_may_be_trimmed() -> None:
+    assert trim("none") == Trim("none")
+    assert trim(" acked ") == Trim("acked")
+    assert trim("maxlen:100000") == Trim("maxlen", 100_000)
+    assert trim("age:1.5") == Trim("age", 1.5)

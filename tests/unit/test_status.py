@@ -62,7 +62,7 @@ BUSY = SlotView(
 DOWN = SlotView(
     1, state="backoff", next_spawn_s=2.4, counters=_counts(COUNTERS, read=23, handled=22, recovered=6)
 )
-VIEW = PoolView(WHO, "running", 2, 24100, 259300.0, 0.2, 2, 0, 24101, 9464, (BUSY, DOWN))
+VIEW = PoolView(WHO, "running", 2, 24100, 259300.0, 0.2, 2, 0, 24101, 9464, (BUSY, DOWN), 24102, 9.4, True, 7)
 
 
 def _printed(view: PoolView, width: int, *, encoding: str = "utf-8") -> list[str]:
@@ -80,6 +80,7 @@ def _row(lines: list[str], first: str) -> str:
 
 WIDE = """\
 ● orders / mailer @ web-1  running  up 3d, 1 of 2 slots ready, master 24100, metrics on port 9464, generation 2
+  instance lease for 9.4s, leads the group, epoch 7
   slot   pid state    doing                in/s out/s read handled failed retried waiting dead recov restarts cpu mem
   ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
      0 24110 handling 1763681919030-55 12s  400   400 481k    480k   1204    1180       3   14     0        3 59m 61M
@@ -91,6 +92,7 @@ WIDE = """\
 NARROW = """\
 ● orders / mailer @ web-1  running
   up 3d, 1 of 2 slots ready, master 24100, metrics on port 9464, generation 2
+  instance lease for 9.4s, leads the group, epoch 7
   slot state    doing                out/s handled failed waiting dead restarts
   ─────────────────────────────────────────────────────────────────────────────
      0 handling 1763681919030-55 12s   400    480k   1204       3   14        3

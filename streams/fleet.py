@@ -1,0 +1,64 @@
+"""The fleet: what the instances of a group tell each other, and what operators tell them.
+
+Each keeper reports into one hash; an instance lives exactly while its lease (a key of its own) does, so what
+stands in the hash may be of one that is long gone. Orders are fields of another hash, and stay there over
+restarts until they are taken back or carried out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+IDLE, BUSY, DOWN = "idle", "busy", "down"  # what a slot is doing
+PAUSE = "pause"
+
+
+def drain_order(instance: str) -> str:
+    """Return the field of the orders that tells an instance to drain and end."""
+    return f"drain:{instance}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a keeper says of its pool.
+
+    Arguments:
+        host: its host's name.
+        pid: of its master.
+        version: of the program.
+        started: when the master started, Unix seconds.
+        beat: when this was written, Unix seconds of that host.
+        lease_s: how long its lease is given for.
+        slots: slot -> idle, busy or down; the slots that are wanted, no others.
+    """
+
+    host: str
+    pid: int
+    version: str
+    started: float
+    beat: float
+    lease_s: float
+    slots: dict[int, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the report as JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+
+def report(raw: bytes) -> Report | None:
+    """Return what `Report.encode` made; None for anything else: another version may have written it."""
+    try:
+        values: dict[str, Any] = json.loads(raw, parse_constant=_refuse)
+        slots = {int(slot): str(state) for slot, state in values["slots"].items()}
+        return Report(
+            str(values["host"]), int(values["pid"]), str(values["version"]), float(values["started"]),
+            float(values["beat"]), float(values["lease_s"]), slots,
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of a report")

@@ -1,0 +1,94 @@
+"""Orders: what operators tell a fleet. They stand in Redis until they are taken back or carried out.
+
+An order is written, and the keepers are woken to read it: who misses the call finds the order all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import redis
+
+from . import fleet, keys
+from .asking import Asker, Command
+
+WAKE = "orders"
+WAKE_S = 60  # a call to a keeper that is not there must not stay for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who gave an order, when and why.
+
+    Arguments:
+        by: user and host.
+        at: Unix seconds, 0 when it is not known.
+        reason: for people; may be empty.
+    """
+
+    by: str
+    at: float
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        """Return the order as JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+
+def order(raw: bytes) -> Order:
+    """Return what `Order.encode` made; anything else is an order too, of somebody unknown."""
+    try:
+        values: dict[str, Any] = json.loads(raw)
+        at = float(values["at"])
+        return Order(str(values["by"]), at if math.isfinite(at) else 0.0, str(values.get("reason", "")))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return Order("unknown", 0.0)
+
+
+class Orders:
+    """Gives orders to the instances of one group. All may be given twice."""
+
+    def __init__(self, client: redis.Redis, stream: str, group: str) -> None:
+        """Nothing is asked of the server yet."""
+        self._asker = Asker(client)
+        self._stream, self._group = stream, group
+        self._key = keys.orders(stream, group)
+
+    def pause(self, by: Order, living: Iterable[str]) -> Order | None:
+        """Let nothing new be started. An order that stands stays as it is.
+
+        Arguments:
+            by: whose order it is.
+            living: instances to wake.
+
+        Returns:
+            The order that stood already, None if it is the one given.
+        """
+        new, stands, *_ = self._give(
+            ("HSETNX", self._key, fleet.PAUSE, by.encode()), ("HGET", self._key, fleet.PAUSE), living=living
+        )
+        return None if new else order(stands)
+
+    def resume(self, living: Iterable[str]) -> bool:
+        """Take the order to pause back; return whether there was one."""
+        return bool(self._give(("HDEL", self._key, fleet.PAUSE), living=living)[0])
+
+    def drain(self, instance: str, by: Order) -> bool:
+        """Let an instance finish what it runs and end; return whether it had not been told before."""
+        command = ("HSETNX", self._key, fleet.drain_order(instance), by.encode())
+        return bool(self._give(command, living=[instance])[0])
+
+    def undrain(self, instance: str) -> bool:
+        """Take the order to drain back; return whether there was one."""
+        return bool(self._give(("HDEL", self._key, fleet.drain_order(instance)), living=())[0])
+
+    def _give(self, *commands: Command, living: Iterable[str]) -> list[Any]:
+        calls: list[Command] = []
+        for instance in living:
+            inbox = keys.inbox(self._stream, self._group, instance)
+            calls += [("RPUSH", inbox, WAKE), ("EXPIRE", inbox, WAKE_S)]
+        return self._asker.ask(*commands, *calls, together=True)

@@ -1,0 +1,128 @@
+-- A keeper's beat: go on with the instance lease; while it is ours, do all that follows from it.
+--
+-- KEYS  1  the instance lease     4  hash of reports     7  the stream
+--       2  the counter of epochs  5  hash of orders
+--       3  the leader lease       6  hash of what was swept
+-- ARGV  1  token: random, of whoever asks
+--       2  holder of the instance lease: for people, may contain spaces
+--       3  instance: field of its report, and holder of the leader lease
+--       4  time to live of both leases, ms
+--       5  report
+--       6  field of the order to drain this instance
+--       7  group
+--       8  entries idle for so long are renewed, ms
+--       9  idle time from which on an entry rests, ms
+--      10  idle time of a suspect, ms
+--      11  how many pending entries to look at, at most
+--      12  which of the consumers below to begin with: 1 is the first
+--      13  the entry to begin with there: "-", or "(" and an id
+--      14  n: how many fields of what was swept follow, then
+--      15  m: how many consumers follow whose entries are renewed, and how many after them are let go
+--      16 ... n fields, m consumers, consumers to let go
+--
+-- Returns  {lease}                                  another has it: nothing else was done
+--          {lease, lead, pause, drain, swept, next consumer, next entry, resting, let go, trouble}
+--          lease, lead   {code, epoch, left, value} as in lease.lua
+--          pause, drain  the orders' values or nil; false becomes nil
+--          next          where to go on, 0 when all was looked at
+--          resting       how many entries that rest were seen, for each of the consumers to renew
+--          let go        how many entries were made suspects, for each of the consumers to let go
+--          trouble       the error of the stream or the group, or nil
+--
+-- XPENDING names the owner and XCLAIM follows in the same script: nobody's entry is taken. What rests is left
+-- alone: it must stay visible that nobody has it in hand.
+
+local token, ttl = ARGV[1], ARGV[4]
+
+local function acquire(key, holder)
+  local value = redis.call('GET', key)
+  if value then
+    local epoch, owner = string.match(value, '^(%d+) (%S+) ')
+    if owner ~= token then
+      return {0, 0, redis.call('PTTL', key), value}
+    end
+    redis.call('PEXPIRE', key, ttl)
+    return {2, tonumber(epoch), 0, value}
+  end
+  local epoch = redis.call('INCR', KEYS[2])
+  value = epoch .. ' ' .. token .. ' ' .. holder
+  redis.call('SET', key, value, 'PX', ttl)
+  return {1, epoch, 0, value}
+end
+
+local lease = acquire(KEYS[1], ARGV[2])
+if lease[1] == 0 then
+  return {lease}
+end
+local lead = acquire(KEYS[3], ARGV[3])
+redis.pcall('HSET', KEYS[4], ARGV[3], ARGV[5])  -- a server that is full refuses it: the lease matters more
+local orders = redis.call('HMGET', KEYS[5], 'pause', ARGV[6])
+
+local fields, renewed = {}, {}
+local at = 16
+for i = 1, tonumber(ARGV[14]) do
+  fields[i] = ARGV[at]
+  at = at + 1
+end
+for i = 1, tonumber(ARGV[15]) do
+  renewed[i] = ARGV[at]
+  at = at + 1
+end
+local swept = #fields > 0 and redis.call('HMGET', KEYS[6], unpack(fields)) or {}
+
+local stream, group = KEYS[7], ARGV[7]
+local rests, budget, first = tonumber(ARGV[9]), tonumber(ARGV[11]), ARGV[13]
+local number, trouble = tonumber(ARGV[12]), false
+local resting, gone = {}, {}
+for i = 1, #renewed do
+  resting[i] = 0
+end
+for i = 1, #ARGV - at + 1 do
+  gone[i] = 0
+end
+
+-- Look at a page of a consumer's entries; return how many of them were claimed and how many rest.
+local function claim(consumer, least, idle)
+  local rows = redis.pcall('XPENDING', stream, group, 'IDLE', least, first, '+', budget, consumer)
+  if rows.err then
+    trouble = rows.err
+    return 0, 0, 0
+  end
+  local ids, rest, claimed = {}, 0, 0
+  for _, row in ipairs(rows) do
+    if row[3] >= rests then
+      rest = rest + 1
+    else
+      ids[#ids + 1] = row[1]
+    end
+  end
+  for from = 1, #ids, 500 do
+    local words = {'XCLAIM', stream, group, consumer, 0, unpack(ids, from, math.min(from + 499, #ids))}
+    words[#words + 1], words[#words + 2], words[#words + 3] = 'IDLE', idle, 'JUSTID'
+    claimed = claimed + #redis.call(unpack(words))
+  end
+  budget = budget - #rows
+  first = budget > 0 and '-' or '(' .. rows[#rows][1]
+  return claimed, rest, #ids - claimed
+end
+
+while number <= #resting + #gone and budget > 0 and not trouble do
+  if number <= #resting then
+    local _, rest = claim(renewed[number], ARGV[8], 0)
+    resting[number] = rest
+  else
+    local i = number - #resting
+    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[10])
+    gone[i] = done
+    if deleted > 0 then  -- from 7.0 on, a claim drops what is deleted from the stream: nobody else would see it
+      redis.pcall('HINCRBY', KEYS[6], 'lost', deleted)
+    end
+  end
+  if budget > 0 then
+    number = number + 1
+  end
+end
+if trouble or number > #resting + #gone then
+  number, first = 0, '-'
+end
+return {lease, lead, orders[1], orders[2], swept, number, first, resting, gone, trouble}

@@ -1,0 +1,218 @@
+"""The steps of a sweep: scripts that a leader sends, and what they answer.
+
+Pure: commands packed, replies taken apart. Every script begins by comparing the leader's epoch with its
+lease, and looks again at everything that made the leader send it. So a leader who is late, or was deposed,
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hiredis
+
+from . import keys
+from .group import RESTING_MS, SUSPECT_MS, Group, pack
+from .letter import MAKE
+
+HOST_LOST = "host lost"
+_SCRIPTS = Path(__file__).with_name("scripts")
+_FENCE, _ROWS, _HANDOVER, _BURY, _TRIM, _REMOVE, _RESTORE = (
+    _SCRIPTS.joinpath(f"{name}.lua").read_bytes()
+    for name in ("fence", "rows", "handover", "bury", "trim", "remove", "restore")
+)
+_FIRST = 14  # where ids begin among the arguments of handover and bury
+_STORY = "its attempts were used up by hosts that were lost while they had it"
+
+
+class Moved(IntEnum):
+    """What became of an entry that was to be handed over or buried."""
+
+    NOT = 0  # acknowledged, another's, in hand again, or of an owner who is back
+    DONE = 1
+    CHARGED = 2  # handed over as a suspect: the attempt that may have run is charged
+    LOST = 3  # its payload is gone from the stream: acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """On what ground entries of a consumer may be taken from it; looked at again by the scripts.
+
+    Arguments:
+        owner: consumer, as the server has it; empty for entries without an owner.
+        instance: name of the instance whose lease counts; empty if there is none.
+        must_be_gone: nothing may be done while the instance has a lease.
+        held_ms: least idle time of an entry that is held; -1: it is left alone.
+        rested_ms: how long an entry that rests must have rested.
+    """
+
+    owner: bytes
+    instance: str
+    must_be_gone: bool
+    held_ms: int
+    rested_ms: int
+
+
+class Steps:
+    """The steps, for one group and one term of its leader."""
+
+    def __init__(self, stream: str, group: str, dlq: str, most: int, epoch: int) -> None:
+        """Name what is swept.
+
+        Arguments:
+            stream, group, dlq: names.
+            most: attempts that an entry has.
+            epoch: fencing token of the leader.
+        """
+        self._stream, self._group, self._dlq, self._most = stream, group, dlq, most
+        self._epoch = epoch
+        self._own = (stream, keys.leader(stream, group), keys.swept(stream, group))
+
+    def look(self) -> list[bytes]:
+        """XINFO CONSUMERS (`group.info_rows`), HGETALL of the reports, XPENDING's summary."""
+        return [
+            Group(self._stream, self._group, "").consumers(),
+            pack("HGETALL", keys.instances(self._stream, self._group)),
+            pack("XPENDING", self._stream, self._group),
+        ]
+
+    def lives(self, instance: str) -> bytes:
+        """EXISTS of an instance's lease."""
+        return pack("EXISTS", self._lease(instance))
+
+    def page(self, owner: bytes, first: bytes, count: int, *, resting: bool) -> bytes:
+        """XPENDING of one consumer, for `group.pending_rows`.
+
+        Arguments:
+            owner: its name.
+            first: start of the range of ids.
+            count: most rows.
+            resting: only what rests; costs a look at everything the consumer has.
+        """
+        idle = ("IDLE", RESTING_MS) if resting else ()
+        return pack("XPENDING", self._stream, self._group, *idle, first, "+", count, owner)
+
+    def ownerless(self, first: bytes, count: int) -> bytes:
+        """XPENDING of all consumers, for `group.pending_rows`."""
+        return pack("XPENDING", self._stream, self._group, first, "+", count)
+
+    def handover(
+        self, claim: Claim, ids: Sequence[bytes], instance: str, slot: int, inbox_ttl_ms: int
+    ) -> bytes:
+        """EVAL that hands entries to a slot, where they rest; for `moved`.
+
+        Arguments:
+            claim: whose they are, and on what ground they are taken.
+            ids: entries, in ascending order.
+            instance, slot: who gets them; nothing is done if that instance has no lease.
+            inbox_ttl_ms: how long the word to its keeper is kept.
+        """
+        target = (keys.consumer(instance, slot), slot, inbox_ttl_ms)
+        where = (self._lease(instance), keys.inbox(self._stream, self._group, instance))
+        return self._move(_FENCE + _ROWS + _HANDOVER, claim, where, target, ids)
+
+    def bury(self, claim: Claim, ids: Sequence[bytes], now_ms: int) -> bytes:
+        """EVAL that moves entries whose attempts are used up to the dead letters; for `moved`.
+
+        Arguments:
+            claim: whose they are, and on what ground they are taken.
+            ids: entries, in ascending order.
+            now_ms: Unix time of the sweep, for the letters.
+        """
+        story = (HOST_LOST, _STORY, now_ms)
+        return self._move(MAKE + _FENCE + _ROWS + _BURY, claim, (self._dlq,), story, ids)
+
+    def trim(self, kind: str, amount: float, limit: int) -> bytes:
+        """EVAL that removes old entries; for `trimmed`.
+
+        Arguments:
+            kind: acked, maxlen or age.
+            amount: maxlen: how many entries are kept; age: for how many seconds.
+            limit: most entries to remove.
+        """
+        number = int(amount * 1000) if kind == "age" else int(amount)
+        return self._eval(_FENCE + _TRIM, (), kind, number, limit)
+
+    def remove(self, instance: str, consumers: Sequence[bytes], ttl_ms: int, *, forget: bool) -> bytes:
+        """EVAL that removes consumers which have nothing pending; returns the names of those.
+
+        Arguments:
+            instance: whose they are; nothing is done while it has a lease. Empty: of none.
+            consumers: their names.
+            ttl_ms: least idle time.
+            forget: remove the instance's report, too, once it has no consumer.
+        """
+        where = (self._lease(instance), keys.instances(self._stream, self._group))
+        return self._eval(_FENCE + _REMOVE, where, instance, ttl_ms, int(forget), *consumers)
+
+    def restore(self, start_id: str, *, count: bool) -> bytes:
+        """EVAL that creates the group if it is missing; returns 1 if it was.
+
+        Arguments:
+            start_id: from which on it reads.
+            count: it is known to have been there.
+        """
+        return self._eval(_FENCE + _RESTORE, (), start_id, int(count))
+
+    def _move(
+        self,
+        script: bytes,
+        claim: Claim,
+        where: Iterable[str],
+        words: Iterable[str | int],
+        ids: Sequence[bytes],
+    ) -> bytes:
+        ground = (claim.owner, int(claim.must_be_gone), claim.held_ms, claim.rested_ms)
+        marks = (self._most, RESTING_MS, SUSPECT_MS, _FIRST)
+        return self._eval(script, (self._lease(claim.instance), *where), *ground, *marks, *words, *ids)
+
+    def _eval(self, script: bytes, where: Iterable[str], *words: bytes | str | int) -> bytes:
+        names = (*self._own, *where)
+        return pack("EVAL", script, len(names), *names, self._epoch, self._group, *words)
+
+    def _lease(self, instance: str) -> str:
+        return keys.lease(self._stream, self._group, instance)
+
+
+def is_fenced(reply: Any) -> bool:
+    """Tell whether a script found that somebody else leads."""
+    return isinstance(reply, hiredis.ReplyError) and "FENCED" in str(reply)
+
+
+def moved(ids: Sequence[bytes], reply: Any) -> tuple[dict[bytes, Moved], str]:
+    """Return what became of entries, and what the server complained about, if it did.
+
+    Those behind a complaint or behind large payloads are missing, as are all when the target is gone: nothing
+    was done with them.
+    """
+    done: dict[bytes, Moved] = {}
+    for entry, code in zip(ids, reply, strict=False):
+        if not isinstance(code, int):
+            return done, bytes(code).decode("utf-8", "replace")
+        done[entry] = Moved(code)
+    return done, ""
+
+
+def ownerless(summary: Any) -> int:
+    """Return how many entries of XPENDING's summary have no owner."""
+    total, _, _, consumers = summary
+    return int(total) - sum(int(number) for _, number in consumers or ())
+
+
+class Trimmed(NamedTuple):
+    """What trimming did, and who keeps it from doing more."""
+
+    removed: int
+    more: bool  # another call may remove more
+    holder: bytes  # group; empty if there is none, or that is not known yet
+    behind_ms: int  # how much older than the newest entry the first one is that the group needs
+
+
+def trimmed(reply: Any) -> Trimmed:
+    """Return what the script for trimming says."""
+    removed, more, holder, behind_ms = reply
+    return Trimmed(int(removed), bool(more), bytes(holder), int(behind_ms))

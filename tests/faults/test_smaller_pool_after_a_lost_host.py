@@ -1,0 +1,33 @@
+"""A pool of one worker takes the place of a larger one whose host was lost with its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from support_pool import Pool, numbers
+
+from rsq.streams.group import SUSPECT_MS
+
+
+def test_what_its_other_slots_held_can_be_taken(make_pool: Callable[..., Pool]) -> None:
+    """It does not wait for slots that do not come back: suspects now, which the leader hands on."""
+    pool = make_pool(
+        """
+        def handle(message):
+            started(message)
+            finished(message)
+        """
+    )
+    ids = pool.push(numbers(6))
+    pool.redis.xgroup_create("events", "workers", "0")
+    for slot in range(3):
+        pool.redis.xreadgroup("workers", f"test:{slot}", {"events": ">"}, 2)
+    pool.start()
+    pool.wait_log("4 entries were held by slots that this pool does not have")
+    for slot in (1, 2):
+        rows: Any = pool.redis.xpending_range("events", "workers", "-", "+", 10, f"test:{slot}")
+        assert min([row["time_since_delivered"] for row in rows], default=SUSPECT_MS) >= SUSPECT_MS
+        assert {row["times_delivered"] for row in rows} <= {1}
+    assert pool.stop() == 0
+    assert set(pool.started()) <= set(ids)

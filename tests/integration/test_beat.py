@@ -1,0 +1,207 @@
+"""The keeper's script, on real servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+from support_servers import Server
+
+from rsq.streams import beat, keys
+from rsq.streams.fleet import drain_order
+from rsq.streams.group import RESTING_MS, SUSPECT_MS
+
+STREAM, GROUP = "events", "workers"
+WHO = beat.Who(STREAM, GROUP, "web-1", "abc", "host-1 pid 7", 3000, ("taken", "lost"))
+OTHER = beat.Who(STREAM, GROUP, "web-1", "def", "host-2 pid 8", 3000, ("taken", "lost"))
+SECOND = beat.Who(STREAM, GROUP, "web-2", "ghi", "host-2 pid 9", 3000, ("taken", "lost"))
+
+
+@pytest.fixture
+def client(server: Server) -> redis.Redis:
+    made = server.client()
+    made.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+    return made
+
+
+def ask(client: redis.Redis, packed: bytes) -> Any:
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    return client.execute_command(*reader.gets())  # type: ignore[no-untyped-call]
+
+
+def say(
+    client: redis.Redis,
+    who: beat.Who = WHO,
+    slots: tuple[int, ...] = (0, 1),
+    gone: tuple[int, ...] = (),
+    page: tuple[int, bytes] = beat.START,
+) -> beat.Beat:
+    return beat.parse(ask(client, beat.beat(who, b"{}", slots, gone, page)))
+
+
+def hold(client: redis.Redis, consumer: str, count: int, idle_ms: int = 0) -> list[bytes]:
+    """Let a consumer have new entries, idle for so long."""
+    ids: list[Any] = [client.xadd(STREAM, {"n": n}) for n in range(count)]
+    client.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=count)
+    client.xclaim(STREAM, GROUP, consumer, 0, ids, idle=idle_ms, justid=True)
+    return ids
+
+
+def idle(client: redis.Redis, consumer: str) -> list[int]:
+    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 100_000, consumer)
+    return [row["time_since_delivered"] for row in rows]
+
+
+def counters(client: redis.Redis, consumer: str) -> set[int]:
+    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 100_000, consumer)
+    return {row["times_delivered"] for row in rows}
+
+
+def test_the_lease_is_taken_and_gone_on_with(client: redis.Redis) -> None:
+    first = say(client)
+    assert (first.lease.held, first.lease.unbroken, first.lease.epoch) == (True, False, 1)
+    assert first.lead is not None
+    assert (first.lead.held, first.lead_epoch) == (True, 2)
+    client.pexpire(keys.lease(STREAM, GROUP, "web-1"), 100)
+    again = say(client)
+    assert (again.lease.held, again.lease.unbroken, again.lease.epoch) == (True, True, 1)
+    assert client.pttl(keys.lease(STREAM, GROUP, "web-1")) > 2000
+    client.delete(keys.lease(STREAM, GROUP, "web-1"))
+    anew = say(client)
+    assert (anew.lease.held, anew.lease.unbroken, anew.lease.epoch) == (True, False, 3)
+
+
+def test_who_does_not_hold_the_lease_does_nothing_else(client: redis.Redis) -> None:
+    say(client)
+    ids = hold(client, "web-1:0", 1, idle_ms=60_000)
+    said = say(client, OTHER, gone=(1,))
+    assert not said.lease.held
+    assert said.lease.holder == "host-1 pid 7"
+    assert 0 < said.lease.left_ms <= 3000
+    assert said.lead is None
+    assert idle(client, "web-1:0")[0] >= 60_000, ids
+
+
+def test_one_leads_and_the_others_look(client: redis.Redis) -> None:
+    say(client)
+    second = say(client, SECOND)
+    assert second.lead is not None
+    assert (second.lease.held, second.lead.held, second.lead.holder, second.lead_epoch) == (
+        True, False, "web-1", 2,
+    )  # fmt: skip
+    for packed in beat.release(WHO):
+        assert ask(client, packed) == 1
+    second = say(client, SECOND)
+    assert second.lead is not None
+    assert (second.lead.held, second.lead_epoch) == (True, 4)
+    for packed in beat.release(WHO):
+        assert ask(client, packed) == 0, "it is another's by now"
+
+
+def test_orders_and_what_was_swept(client: redis.Redis) -> None:
+    assert (say(client).pause, say(client).drain, say(client).swept) == (None, None, (0, 0))
+    client.hset(keys.orders(STREAM, GROUP), "pause", '{"by":"me"}')
+    client.hset(keys.orders(STREAM, GROUP), drain_order("web-1"), "now")
+    client.hset(keys.swept(STREAM, GROUP), "lost", 3)
+    said = say(client)
+    assert (said.pause, said.drain, said.swept) == (b'{"by":"me"}', b"now", (0, 3))
+    assert say(client, SECOND).drain is None
+    ask(client, beat.forget_order(WHO))
+    assert say(client).drain is None
+    assert client.hgetall(keys.instances(STREAM, GROUP)) == {b"web-1": b"{}", b"web-2": b"{}"}
+
+
+def test_what_was_held_for_long_is_renewed_and_nothing_else(client: redis.Redis) -> None:
+    """Not what is young, not what rests, and nothing of others; delivery counters stay."""
+    hold(client, "web-1:0", 2, idle_ms=60_000)
+    hold(client, "web-1:1", 2, idle_ms=500)
+    hold(client, "web-1:1", 2, idle_ms=RESTING_MS)
+    hold(client, "web-2:0", 2, idle_ms=60_000)
+    said = say(client)
+    assert said.resting == (0, 2)
+    assert said.more is None
+    assert max(idle(client, "web-1:0")) < 5000
+    rows = sorted(idle(client, "web-1:1"))
+    assert 500 <= rows[1] < 60_000
+    assert rows[2] >= RESTING_MS
+    assert min(idle(client, "web-2:0")) >= 60_000
+    assert counters(client, "web-1:0") == {1}
+
+
+def test_a_slot_without_a_process_is_let_go(client: redis.Redis) -> None:
+    hold(client, "web-1:0", 2)
+    hold(client, "web-1:1", 3)
+    hold(client, "web-1:1", 1, idle_ms=RESTING_MS)
+    said = say(client, slots=(0,), gone=(1,))
+    assert (said.resting, said.let_go) == ((0,), (3,))
+    rows = sorted(idle(client, "web-1:1"))
+    assert RESTING_MS <= rows[0] < SUSPECT_MS <= rows[1]
+    assert max(idle(client, "web-1:0")) < 5000
+    assert counters(client, "web-1:1") == {1}
+    assert say(client, slots=(0,), gone=(1,)).let_go == (0,)
+
+
+def test_many_entries_are_renewed_page_by_page(client: redis.Redis) -> None:
+    """However they lie, each of them once."""
+    hold(client, "web-1:2", 5)
+    hold(client, "web-1:0", beat.PAGE - 1, idle_ms=60_000)
+    hold(client, "web-1:1", 2 * beat.PAGE + 3, idle_ms=60_000)
+    pages, page = 0, beat.START
+    let_go = 0
+    while True:
+        said = say(client, slots=(0, 1), gone=(2,), page=page)
+        pages += 1
+        let_go += said.let_go[0]
+        if said.more is None:
+            break
+        page = said.more
+        assert pages < 10
+    assert pages == 4
+    assert let_go == 5
+    assert max(idle(client, "web-1:0") + idle(client, "web-1:1")) < 30_000
+    assert min(idle(client, "web-1:2")) >= SUSPECT_MS
+
+
+def test_a_stream_that_is_gone_does_not_cost_the_lease(client: redis.Redis) -> None:
+    client.delete(STREAM)
+    said = say(client)
+    assert said.lease.held
+    assert said.trouble.startswith("NOGROUP")
+    client.set(STREAM, "no stream")
+    assert say(client).trouble.startswith("WRONGTYPE")
+
+
+def test_a_server_that_is_full_does_not_cost_the_lease(client: redis.Redis) -> None:
+    say(client)
+    client.config_set("maxmemory", 1)
+    try:
+        said = say(client)
+        assert (said.lease.held, said.lease.unbroken) == (True, True)
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_deleted_entries_of_a_slot_that_is_let_go_are_counted_where_a_claim_drops_them(
+    client: redis.Redis,
+) -> None:
+    ids = hold(client, "web-1:1", 3)
+    client.xdel(STREAM, ids[1])
+    said = say(client, slots=(), gone=(1,))
+    left = len(idle(client, "web-1:1"))
+    assert said.let_go[0] == left
+    assert say(client, slots=()).swept == (0, 3 - left)
+
+
+def test_nobodys_entry_is_owned_by_us(client: redis.Redis) -> None:
+    mine, theirs = hold(client, "web-1:0", 1)[0], hold(client, "web-2:0", 1)[0]
+    assert len(ask(client, beat.owned(STREAM, GROUP, "web-1:0", mine))) == 1
+    assert ask(client, beat.owned(STREAM, GROUP, "web-1:0", theirs)) == []
+
+
+def test_a_word_in_the_inbox(client: redis.Redis) -> None:
+    assert beat.heard(ask(client, beat.listen(WHO, 0.01))) is None
+    client.rpush(keys.inbox(STREAM, GROUP, "web-1"), "3")
+    assert beat.heard(ask(client, beat.listen(WHO, 1))) == b"3"

@@ -1,0 +1,142 @@
+"""What may be said about a pending entry, and by whom: the scripts of claims and late acknowledgements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support_servers import Server
+
+from rsq.streams.group import RESTING_MS, SUSPECT_MS, Claimed, Group, Pending, pack, pending_rows
+from rsq.streams.lease import Term, acquire, release, term
+
+STREAM, GROUP = "events", "workers"
+US, THEM = "web-1:0", "web-2:0"
+
+
+class Bench:
+    """A group with one entry in our hands."""
+
+    def __init__(self, server: Server) -> None:
+        self.redis: Any = server.client()
+        self.us, self.them = Group(STREAM, GROUP, US), Group(STREAM, GROUP, THEM)
+        self.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+        self.entry = self.add()
+
+    def add(self) -> bytes:
+        entry: bytes = self.redis.xadd(STREAM, {"data": "1"})
+        self.redis.execute_command("XREADGROUP", "GROUP", GROUP, US, "STREAMS", STREAM, ">")
+        return entry
+
+    def run(self, packed: bytes) -> Any:
+        """Send a packed command as it is, on a line without redis-py's idea of replies."""
+        connection = self.redis.connection_pool.get_connection()
+        try:
+            connection.send_packed_command([packed])
+            return connection.read_response()
+        finally:
+            self.redis.connection_pool.release(connection)
+
+    def row(self) -> Pending | None:
+        found = pending_rows(self.run(pack("XPENDING", STREAM, GROUP, self.entry, self.entry, 1)))
+        return found[0] if found else None
+
+
+@pytest.fixture
+def bench(server: Server) -> Bench:
+    return Bench(server)
+
+
+def test_a_claim_brings_the_payload_and_sets_the_counter(bench: Bench) -> None:
+    ((entry, fields),) = bench.run(bench.us.claim({bench.entry: 3}))
+    assert (entry, fields) == (bench.entry, [b"data", b"1"])
+    row = bench.row()
+    assert row is not None
+    assert (row.consumer, row.counter) == (US.encode(), 3)
+
+
+def test_what_belongs_to_another_is_neither_claimed_nor_counted_nor_handed_back(bench: Bench) -> None:
+    before = bench.row()
+    assert before is not None
+    for command in (
+        bench.them.claim({bench.entry: 9}),
+        bench.them.set_counters({bench.entry: 9}),
+        bench.them.take({bench.entry: 9}),
+        bench.them.hand_back({bench.entry: 9}),
+        bench.them.claim_suspect(bench.entry, 9),
+    ):
+        assert bench.run(command) == [Claimed.NOT_OURS]
+    after = bench.row()
+    assert after is not None
+    assert (after.consumer, after.counter, after.rests) == (before.consumer, before.counter, False)
+
+
+def test_a_late_acknowledgement_takes_only_what_is_still_ours(bench: Bench) -> None:
+    other = bench.add()
+    bench.run(pack("XCLAIM", STREAM, GROUP, THEM, 0, other))
+    assert bench.run(bench.us.ack_own([bench.entry, other, b"1-1"])) == 1
+    assert bench.row() is None
+    assert bench.redis.xpending(STREAM, GROUP)["pending"] == 1
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_what_was_handed_back_rests_until_it_is_taken(bench: Bench, suspect: bool) -> None:
+    """No clock reaches its idle time, and the server takes that time as it is."""
+    assert bench.run(bench.us.take({bench.entry: 2})) == [Claimed.NOT_OURS], "it is in somebody's hand"
+    assert bench.run(bench.us.hand_back({bench.entry: 1}, suspect=suspect)) == [Claimed.DONE]
+    (row,) = pending_rows(bench.run(bench.us.resting(10)))
+    assert (row.rests, row.is_suspect, row.counter) == (True, suspect, 1)
+    assert 0 <= row.idle_ms - (SUSPECT_MS if suspect else RESTING_MS) < 10_000
+    assert bench.run(bench.them.take({bench.entry: 2}, owner=US)) == [Claimed.DONE]
+    row_now = bench.row()
+    assert row_now is not None
+    assert (row_now.consumer, row_now.rests, row_now.counter) == (THEM.encode(), False, 2)
+    assert bench.run(bench.them.take({bench.entry: 3}, owner=US)) == [Claimed.NOT_OURS], "others were faster"
+    assert bench.run(bench.us.resting(10)) == []
+
+
+def test_a_plain_claim_by_anybody_makes_it_held_again(bench: Bench) -> None:
+    bench.run(bench.us.hand_back({bench.entry: 1}))
+    bench.run(pack("XCLAIM", STREAM, GROUP, "somebody", RESTING_MS, bench.entry))
+    row = bench.row()
+    assert row is not None
+    assert (row.rests, row.counter) == (False, 2)
+
+
+def test_a_payload_that_was_deleted_is_found_and_acknowledged(bench: Bench) -> None:
+    bench.redis.xdel(STREAM, bench.entry)
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.DELETED]
+    assert bench.row() is None
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.GONE]
+
+
+def test_what_was_acknowledged_elsewhere_is_not_called_lost(bench: Bench) -> None:
+    bench.redis.xack(STREAM, GROUP, bench.entry)
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.NOT_OURS]
+
+
+def test_many_at_once_each_with_its_own_answer(bench: Bench) -> None:
+    ids = [bench.add() for _ in range(2000)]
+    bench.redis.xack(STREAM, GROUP, *ids[::2])
+    results = bench.run(bench.us.set_counters(dict.fromkeys(ids, 5)))
+    assert results == [Claimed.NOT_OURS, Claimed.DONE] * 1000
+
+
+LEASE, EPOCHS = "rsq:{events}:workers:leader", "rsq:{events}:workers:epoch"
+
+
+def test_a_lease_is_one_holders_and_tells_whether_it_was_so_all_the_time(bench: Bench) -> None:
+    def ask(token: str, ttl_ms: int = 60_000) -> Term:
+        return term(bench.run(acquire(LEASE, EPOCHS, token, f"host of {token}", ttl_ms)))
+
+    assert ask("a") == Term(True, False, 1, "host of a", 0)
+    assert ask("a") == Term(True, True, 1, "host of a", 0)
+    refused = ask("b")
+    assert (refused.held, refused.holder) == (False, "host of a")
+    assert 0 < refused.left_ms <= 60_000
+    assert bench.run(release(LEASE, "b")) == 0
+    assert ask("a").unbroken, "a stranger cannot let it go"
+    assert bench.run(release(LEASE, "a")) == 1
+    assert ask("b") == Term(True, False, 2, "host of b", 0), "every change of hands has a new epoch"
+    bench.redis.delete(LEASE)  # its time has run out
+    assert ask("b") == Term(True, False, 3, "host of b", 0)

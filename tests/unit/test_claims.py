@@ -1,0 +1,96 @@
+"""Claims: what an answer of the server makes of an entry."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from rsq.streams.group import Claimed, Group
+from rsq.worker.claims import Claims
+
+A, B, C, E = b"1-0", b"2-0", b"3-0", b"4-0"
+
+
+class Parts:
+    """All that a claim passes through; answers as told, and notes what happens in which order."""
+
+    def __init__(self, results: list[Any], *, unchanged: bool = True, lane: bool = True) -> None:
+        self.notes: list[Any] = []
+        self.unchanged, self.lane = unchanged, lane
+        note = self.notes.append
+        self.session = SimpleNamespace(
+            must=lambda _: results, unchanged=unchanged, send=lambda: None, settle=lambda: note("settled")
+        )
+        self.shelf = SimpleNamespace(forget=lambda ids: note(("forget", ids)))
+        self.books = SimpleNamespace(
+            lose=lambda lost: note(("lose", lost)),
+            note_claim=lambda ids, attempts: note(("journal", ids, attempts)),
+        )
+        self.runner = SimpleNamespace(run=lambda found, attempts: note(("run", found, attempts)))
+        self.siblings = SimpleNamespace(lock_lane=self._lock, unlock_lane=lambda: note("unlock"))
+
+    def _lock(self) -> bool:
+        self.notes.append("lock")
+        return self.lane
+
+    def claims(self) -> Claims:
+        spec: Any = SimpleNamespace(retries=SimpleNamespace(max_attempts=3))
+        slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64))
+        parts = (self.siblings, Group("s", "g", "c"), self.session, self.shelf, self.books, self.runner)
+        return Claims(spec, slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts))
+
+
+def test_each_answer_has_its_consequence() -> None:
+    parts = Parts([[A, [b"data", b"1"]], Claimed.NOT_OURS, Claimed.DELETED, Claimed.GONE])
+    parts.claims().run([(A, 1), (B, 2), (C, 3), (E, 2)])
+    assert parts.notes == [
+        ("forget", [B]),
+        ("lose", [(C, 3), (E, 2)]),
+        ("run", [[A, [b"data", b"1"]]], [1]),
+    ]
+
+
+def test_what_is_gone_is_not_called_lost_if_others_may_have_finished_it() -> None:
+    parts = Parts([Claimed.GONE], unchanged=False)
+    parts.claims().run([(A, 1)])
+    assert parts.notes == [("forget", [A])]
+
+
+def test_a_suspect_is_journalled_run_and_settled_before_anything_else() -> None:
+    suspects = deque([(A, 2), (B, 2)])
+    parts = Parts([[A, [b"data", b"1"]]])
+    assert parts.claims().run_suspect(suspects)
+    assert parts.notes == [
+        ("journal", [A], [2]),
+        ("forget", []),
+        ("run", [[A, [b"data", b"1"]]], [2]),
+        "settled",
+    ]
+    assert list(suspects) == [(B, 2)]
+
+
+def test_the_last_attempt_of_a_suspect_has_the_pool_for_itself() -> None:
+    suspects = deque([(A, 3)])
+    parts = Parts([[A, [b"data", b"1"]]])
+    assert parts.claims().run_suspect(suspects)
+    assert (parts.notes[0], parts.notes[-1]) == ("lock", "unlock")
+    waiting = Parts([], lane=False)
+    suspects = deque([(A, 3)])
+    assert not waiting.claims().run_suspect(suspects)
+    assert waiting.notes == ["lock"]
+    assert list(suspects) == [(A, 3)]
+
+
+def test_the_lane_is_free_again_after_a_line_that_broke() -> None:
+    parts = Parts([])
+
+    def broken(_: bytes) -> Any:
+        raise OSError("cut")
+
+    parts.session.must = broken
+    with pytest.raises(OSError, match="cut"):
+        parts.claims().run_suspect(deque([(A, 3)]))
+    assert parts.notes[-1] == "unlock"

@@ -1,0 +1,112 @@
+"""Claims: own pending entries whose payload has to be fetched again, and handled.
+
+Retries that are due, what a predecessor or a broken connection left, and suspects, one at a time.
+What is not ours any more is dropped here; what is deleted from the stream is counted as lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..ipc.cells import D
+from ..ipc.slot import Slot
+from ..streams.entry import Raw
+from ..streams.group import Claimed, Group
+from .books import Books
+from .runner import Runner
+from .session import Session
+from .shelf import Shelf
+from .spec import Spec
+
+
+class Siblings(Protocol):
+    """The other slots of the pool."""
+
+    @property
+    def wanted(self) -> int:
+        """How many slots the pool is to have."""
+
+    def lock_closed(self, slot: int) -> bool:
+        """Take a slot's lock if its last process has ended in good order."""
+
+    def lock_lane(self) -> bool:
+        """Become the one slot of the pool that runs a suspect's last attempt."""
+
+    def unlock_lane(self) -> None:
+        """Let another slot do so."""
+
+    def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
+        """What is in the waiting table of a slot whose lock we have."""
+
+    def unlock(self, slot: int) -> None:
+        """Give the lock back."""
+
+
+class Claims:
+    """Fetches pending entries of one slot and runs them."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        slot: Slot,
+        siblings: Siblings,
+        group: Group,
+        session: Session,
+        shelf: Shelf,
+        books: Books,
+        runner: Runner,
+    ) -> None:
+        """Bring together what a claim passes through."""
+        self._desk, self._most = slot.desk.view, spec.retries.max_attempts
+        self._siblings, self._group, self._session = siblings, group, session
+        self._shelf, self._books, self._runner = shelf, books, runner
+
+    def run(self, wanted: list[tuple[bytes, int]]) -> None:
+        """Fetch (id, attempt) of held entries, with their counters as given, and handle them.
+
+        When the connection breaks on the way, the audit after it finds those that were not started.
+        """
+        self._desk[D.SETTLED] = 0
+        attempts = dict(wanted)
+        self._run(attempts, self._session.must(self._group.claim(attempts)))
+
+    def run_suspect(self, suspects: deque[tuple[bytes, int]]) -> bool:
+        """Handle the oldest suspect, nothing else in hand; False while another slot must be waited for.
+
+        Arguments:
+            suspects: (id, attempt) of entries that rest; the first is taken off.
+        """
+        entry, attempt = suspects[0]
+        last = attempt >= self._most
+        if last and not self._siblings.lock_lane():
+            return False
+        try:
+            suspects.popleft()
+            self._desk[D.SETTLED] = 0
+            self._books.note_claim([entry], [attempt])
+            self._run({entry: attempt}, self._session.must(self._group.claim_suspect(entry, attempt)))
+            self._session.send()
+            self._session.settle()
+        finally:
+            if last:
+                self._siblings.unlock_lane()
+        return True
+
+    def _run(self, attempts: dict[bytes, int], results: list[Any]) -> None:
+        found: list[Raw] = []
+        lost: list[tuple[bytes, int]] = []
+        others: list[bytes] = []
+        for (entry, attempt), result in zip(attempts.items(), results, strict=True):
+            if not isinstance(result, int):
+                found.append(result)
+            elif result == Claimed.DELETED or (result == Claimed.GONE and self._session.unchanged):
+                lost.append((entry, attempt))
+            else:
+                others.append(entry)
+        self._shelf.forget(others)
+        if lost:
+            self._books.lose(lost)
+        if found:
+            self._runner.run(found, [attempts[entry[0]] for entry in found])
