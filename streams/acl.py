@@ -19,8 +19,8 @@ POOL = (
 )
 # What it takes to get there: the handshake, and finding the primary or the node of a key.
 CONNECTION = ("ping", "select", "client|setname", "role")
-# What `rsq dlq` needs beside the above.
-TOOLS = ("xrevrange",)
+# What the commands of `rsq` need beside the above.
+TOOLS = ("xrevrange", "hexists", "hsetnx", "multi", "exec")
 
 
 def words(user: str, stream: str, group: str, dlq: str) -> list[str]:

@@ -3,6 +3,7 @@
     65   the data given to it is wrong
     66   what was asked for does not exist
     69   the server cannot be reached, or refuses for now
+    75   it was not done in time; what was ordered stands
     78   bad usage or configuration: trying again does not help (systemd: RestartPreventExitStatus)
     130  interrupted
     141  whoever read its output has gone

@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from ..streams import keys, serializers
-from ..streams.connection import RedisError, Target, client, target
+from ..streams.connection import RedisError, client
 from ..streams.deadletter import DeadLetters, Outcome
 from ..streams.producer import Producer, PushError
-from . import showing, status
+from . import fleetcli, showing
 from .failing import Failure, failure, run
 from .granting import acl_command
+from .options import server_of, server_options
 from .printable import one_line
-from .runtime import runtime_dirs
 
 READ_SIZE = 256 * 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,41 +43,15 @@ def main() -> int:
     return run(cli, name="rsq")
 
 
-# Commands of other modules (status, top, ...) begin here: parameters, one call, exit code.
-
-
-@cli.command("status")
-@click.option("--watch", is_flag=True, help="Keep it live, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list of pools; with --watch one list per line.")
-@click.option("--runtime-dir", envvar="RSQ_RUNTIME_DIR", metavar="DIR", help="Look only there.")
-@click.option("--stream", help="Only pools of this stream.")
-@click.option("--group", help="Only pools of this group.")
-@click.option("--instance", help="Only pools of this instance.")
-def status_command(
-    watch: bool,
-    as_json: bool,
-    runtime_dir: str | None,
-    stream: str | None,
-    group: str | None,
-    instance: str | None,
-) -> int:
-    """Show the pools of this host, whether they live or not.
-
-    Exit code 1 when there is no such pool.
-    """
-    directories = [Path(runtime_dir)] if runtime_dir else runtime_dirs()
-    return status.run(directories, status.Filters(stream, group, instance), watch, as_json)
-
-
-def _server_options(command: Command) -> Command:
-    command = click.option("--redis-file", envvar="RSQ_REDIS_FILE", help="File that holds the URL.")(command)
-    return click.option(
-        "--redis",
-        envvar="RSQ_REDIS",
-        default="redis://localhost:6379/0",
-        show_default=True,
-        help="URL: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, embedded.",
-    )(command)
+for one in (
+    fleetcli.status,
+    fleetcli.check,
+    fleetcli.pending,
+    fleetcli.pause,
+    fleetcli.resume,
+    fleetcli.drain,
+):
+    cli.add_command(one)
 
 
 def _letter_options(command: Command) -> Command:
@@ -89,7 +61,7 @@ def _letter_options(command: Command) -> Command:
     command = click.option(
         "--stream", envvar="RSQ_STREAM", default="events", show_default=True, help="Stream they came from."
     )(command)
-    return _server_options(command)
+    return server_options(command)
 
 
 def _choice_options(command: Command) -> Command:
@@ -104,7 +76,7 @@ def _choice_options(command: Command) -> Command:
 @click.argument("stream")
 @click.argument("messages", nargs=-1, required=True, metavar="JSON...")
 @click.option("--event", help="Name of the event of all messages.")
-@_server_options
+@server_options
 def push(
     stream: str, messages: tuple[str, ...], event: str | None, redis: str, redis_file: str | None
 ) -> None:
@@ -112,7 +84,7 @@ def push(
 
     The texts are stored as they are. Prints the id of each message; how many they were with -.
     """
-    server = _server(redis, redis_file)
+    server = server_of(redis, redis_file)
     with Producer(server.url, stream, serializer="raw") as producer:
         try:
             if messages == ("-",):
@@ -271,21 +243,9 @@ def _choose_one(ids: tuple[str, ...], reason: str | None, everything: bool) -> N
         raise click.UsageError("give the ids of dead letters, or --reason, or --all")
 
 
-def _server(redis: str, redis_file: str | None) -> Target:
-    source = click.get_current_context().get_parameter_source
-    if redis_file is None or source("redis") is ParameterSource.COMMANDLINE:
-        if redis_file is not None and source("redis_file") is ParameterSource.COMMANDLINE:
-            raise click.UsageError("give --redis or --redis-file, not both")
-        return target(redis)
-    try:
-        return target(Path(redis_file).read_text().strip())
-    except OSError as error:
-        raise ValueError(f"--redis-file {redis_file}: {error.strerror}") from error
-
-
 @contextmanager
 def _letters(redis: str, redis_file: str | None, stream: str, dlq: str | None) -> Iterator[DeadLetters]:
-    server = _server(redis, redis_file).for_key(stream)
+    server = server_of(redis, redis_file).for_key(stream)
     dlq = dlq or keys.dead_letter(stream, cluster=server.cluster)
     if server.cluster:
         keys.refuse_scattered(stream, "", dlq)

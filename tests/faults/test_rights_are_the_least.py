@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from support_pool import Pool, numbers, until
 from support_servers import Server
+
+from rsq.streams import acl, keys
+from rsq.streams.fleet import Report
 
 # Names full of characters that mean something in a pattern or to redis-cli.
 STREAM, GROUP, USER = "events", "work*[er]s 'x'", "little"
@@ -82,6 +87,70 @@ def test_a_pool_can_do_all_it_has_to(own_server: Server, make_own_pool: Callable
     assert pool.stop() == 0
     assert pool.redis.acl_log() == []
     pool.assert_exact([*ids, *more], dead={ids[2]: 1}, restarted={ids[1]: 2, ids[3]: 2})
+
+
+def test_a_fleet_and_those_who_operate_it_can_do_all_they_have_to(
+    own_server: Server, make_own_pool: Callable[..., Pool]
+) -> None:
+    """Sweeping up after a lost host, trimming, tidying, every command of `rsq`: nothing of it was denied."""
+    pool = make_own_pool(
+        """
+        def handle(message):
+            started(message)
+            finished(message)
+        """,
+        "--block-ms", "100", "--lease", "1", "--consumer-ttl", "1", "--trim", "acked", "--max-attempts", "2",
+    )  # fmt: skip
+    url = login(own_server)
+    client: Any = pool.redis
+    client.xgroup_create("events", "workers", "0", mkstream=True)
+    report = Report("lost.example.org", 1, "1", 0.0, 0.0, 1.0, {0: "busy"})
+    client.hset(keys.instances("events", "workers"), "lost", report.encode())
+    ids = pool.push(numbers(30))
+    client.xreadgroup("workers", "lost:0", {"events": ">"}, 20)
+    client.xclaim("events", "workers", "lost:0", 0, ids[:5], retrycount=2, justid=True)  # used up
+    client.xdel("events", ids[19])
+    pool.start("--redis", url)
+    pool.wait_finished(ids[5:19] + ids[20:])
+    until(lambda: len(pool.dead()) == 5, "the dead letters")
+    until(lambda: "lost:0" not in pool.consumers(), "the removal of a consumer")
+    until(lambda: client.xlen("events") <= 1, "trimming")
+    swept = {name.decode(): int(n) for name, n in client.hgetall(keys.swept("events", "workers")).items()}
+    trimmed = swept.pop("trimmed")
+    assert swept == {"taken": 14, "suspects": 14, "buried": 5, "lost": 1, "removed": 1}
+    assert trimmed >= 28
+    for words in (
+        "status --group workers", "check", "pending", "pause --wait", "resume --wait", "dlq list",
+        "dlq replay --all", "drain test --wait",
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "rsq.supervisor.operate", *words.split(), "--redis", url],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, f"rsq {words}: {done.stdout}"
+    assert pool.wait() == 0
+    assert client.acl_log() == []
+
+
+def test_no_command_of_ours_is_missing_from_the_rights() -> None:
+    """Neither of what scripts call nor of what is packed: what is rare is not denied on its one day."""
+    folder = Path(acl.__file__).parent
+    called = [
+        found
+        for script in folder.joinpath("scripts").glob("*.lua")
+        for found in re.findall(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script.read_text())
+    ]
+    packed = [
+        found
+        for module in folder.glob("*.py")
+        for found in re.findall(r'pack\(\s*"([A-Z]+)"(?:, "([A-Z]+)")?', module.read_text())
+    ]
+    assert len(called) > 20
+    assert len(packed) > 10
+    allowed = {*acl.POOL, *acl.CONNECTION}
+    for command, more in {*called, *packed}:
+        name = f"{command}|{more}" if command in ("XGROUP", "XINFO") else command
+        assert name.lower() in allowed, f"{name} is used, and not granted"
 
 
 @pytest.mark.parametrize(

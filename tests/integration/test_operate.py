@@ -6,68 +6,22 @@ What depends on being a process (terminals, pipes, signals) runs as one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
-import sys
-import termios
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support_rsq import DEADLINE_S, Rsq, command, environment, failed
 from support_servers import Server
 
 from rsq.streams.deadletter import write_command
-from rsq.supervisor import failing
-from rsq.supervisor.operate import cli
 
-DEADLINE_S = 30.0
 ENTRY_ID = re.compile(r"\d+-\d+")
-Rsq = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """Our environment without settings of rsq but these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RSQ_")}
-    return kept | {"TERM": "xterm", "COLUMNS": ""} | settings
-
-
-def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "rsq.supervisor.operate", *args]
-
-
-@pytest.fixture
-def rsq(
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Rsq:
-    """Run `rsq ARGS` on the server, in this process and without a terminal."""
-    given = tmp_path / "stdin"
-
-    def run(*args: str, stdin: bytes = b"", **settings: str) -> subprocess.CompletedProcess[str]:
-        given.write_bytes(stdin)
-        with monkeypatch.context() as patched, given.open() as source:
-            for name in [name for name in os.environ if name.startswith("RSQ_")]:
-                patched.delenv(name)
-            for name, value in ({"RSQ_REDIS": server.url} | settings).items():
-                patched.setenv(name, value)
-            patched.setattr(sys, "stdin", source)
-            code = failing.run(cli, args, name="rsq")
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(args, code, out, err)
-
-    return run
 
 
 def bury(server: Server, fields: dict[bytes, bytes], reason: str = "timeout", **story: Any) -> str:
@@ -95,72 +49,6 @@ def xrange(server: Server, stream: str) -> Any:
 def xadd(server: Server, stream: str, fields: dict[Any, Any]) -> str:
     entry_id: Any = server.client().xadd(stream, fields)
     return str(entry_id, "ascii")
-
-
-def failed(ended: subprocess.CompletedProcess[str], code: int, *words: str) -> bool:
-    """Whether it ended with this code and exactly one line that has these words."""
-    assert ended.returncode == code, ended
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert ended.stderr.startswith("rsq: error: ")
-    assert all(word in ended.stderr for word in words), ended.stderr
-    return True
-
-
-class Terminal:
-    """`rsq` on a terminal of `columns` characters; `seen` is everything it wrote there."""
-
-    def __init__(self, server: Server, *args: str, columns: int = 100) -> None:
-        main, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        self.seen = ""
-        self._main = main
-        self.process = subprocess.Popen(
-            command(*args),
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            env=environment(RSQ_REDIS=server.url),
-            start_new_session=True,
-        )
-        os.close(other)
-
-    def wait_for(self, text: str) -> None:
-        while text not in self.seen:
-            assert self._read(), f"no {text!r} in {self.seen!r}"
-
-    def type(self, text: str) -> None:
-        os.write(self._main, text.encode())
-
-    def end(self) -> int:
-        """Read to the end, and return the exit code."""
-        while self._read():
-            pass
-        os.close(self._main)
-        return self.process.wait(DEADLINE_S)
-
-    def _read(self) -> bool:
-        assert select.select([self._main], [], [], DEADLINE_S)[0], f"nothing more after {self.seen!r}"
-        try:
-            data = os.read(self._main, 65536)
-        except OSError:  # how Linux says that nobody has the other end open
-            return False
-        self.seen += data.decode()
-        return bool(data)
-
-
-@pytest.fixture
-def terminal(server: Server) -> Iterator[Callable[..., Terminal]]:
-    made: list[Terminal] = []
-
-    def make(*args: str, **options: int) -> Terminal:
-        made.append(Terminal(server, *args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
 
 
 # push
