@@ -1,16 +1,16 @@
-# make demo | test | check | bench | docs: each makes the environment first if it is missing.
+# make demo | test | check | bench | soak | docs: each makes the environment first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench soak docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m rsq.examples.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -20,6 +20,12 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m rsq.bench.throughput
 	$(BIN)/python -m rsq.bench.recovery
+	$(BIN)/python -m rsq.bench.idle
+	$(BIN)/python -m rsq.bench.sweep
+
+SECONDS ?= 600
+soak: $(STAMP)
+	$(BIN)/python tests/soak.py --seconds $(SECONDS) $(ARGS)
 
 $(STAMP): pyproject.toml
 	@echo "making the environment in $(VENV), once"
