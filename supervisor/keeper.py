@@ -40,6 +40,7 @@ _TELL_S = 2.0  # trouble that is over sooner is the workers' to tell
 _ASK_S = 1.0  # how often a lease that another has is asked for
 _PATIENCE = 1 / 6  # of a lease, for a reply: a dead connection is replaced before the trust ends
 _LISTEN_LEAST_S = 0.05  # a pass of the sweep follows each beat closely: not worth a command
+_BOOTING_S = 1.0
 _ORPHAN_S = 0.1  # how often a keeper without a master looks whether it is needed
 
 
@@ -183,6 +184,8 @@ class Keeper:
         """Say that we are there, and take note of all that is answered."""
         self._due = time.monotonic() + self._lease_s / BEATS
         slots, gone = self._crew.look()
+        if fleet.DOWN in self._crew.states.values():  # others should hear soon that it has booted
+            self._due = min(self._due, time.monotonic() + _BOOTING_S)
         for _ in range(_PAGES):
             page = self._page if self._page[0] <= len(slots) + len(gone) else beat.START
             sent = boot_time()
