@@ -15,7 +15,7 @@ from . import fleet, keys
 from . import lease as leases
 from .group import RESTING_MS, SUSPECT_MS, pack
 
-_BEAT = Path(__file__).with_name("scripts").joinpath("beat.lua").read_bytes()
+_BEAT = leases.SCRIPT + Path(__file__).with_name("scripts").joinpath("beat.lua").read_bytes()
 PAGE = 1000  # pending entries that one script looks at
 START = (1, b"-")
 

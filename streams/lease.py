@@ -13,7 +13,8 @@ from typing import Any
 from .group import pack
 
 _SCRIPTS = Path(__file__).with_name("scripts")
-_LEASE = _SCRIPTS.joinpath("lease.lua").read_bytes()
+SCRIPT = _SCRIPTS.joinpath("lease.lua").read_bytes()  # goes in front of scripts that acquire
+_ACQUIRE = SCRIPT + b"\nreturn acquire(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])"
 _RELEASE = _SCRIPTS.joinpath("release.lua").read_bytes()
 
 
@@ -45,7 +46,7 @@ def acquire(lease: str, epochs: str, token: str, holder: str, ttl_ms: int) -> by
         holder: what people are told.
         ttl_ms: how long it is given for.
     """
-    return pack("EVAL", _LEASE, 2, lease, epochs, token, holder, ttl_ms)
+    return pack("EVAL", _ACQUIRE, 2, lease, epochs, token, holder, ttl_ms)
 
 
 def release(lease: str, token: str) -> bytes:

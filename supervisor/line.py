@@ -50,11 +50,6 @@ class Line:
         self.trouble = ""  # why there is no connection
         self.since = 0.0  # monotonic: since when
 
-    @property
-    def is_up(self) -> bool:
-        """Tell whether there is a connection."""
-        return self._wire is not None
-
     def connect(self) -> bool:
         """Try once to have a connection; False, after a pause that grows, when there is none."""
         if self._wire is not None:

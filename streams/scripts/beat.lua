@@ -1,4 +1,5 @@
--- A keeper's beat: go on with the instance lease; while it is ours, do all that follows from it.
+-- A keeper's beat: go on with the instance lease; while it is ours, do all that follows from it. Sent with
+-- lease.lua in front.
 --
 -- KEYS  1  the instance lease     4  hash of reports     7  the stream
 --       2  the counter of epochs  5  hash of orders
@@ -34,27 +35,11 @@
 
 local token, ttl = ARGV[1], ARGV[4]
 
-local function acquire(key, holder)
-  local value = redis.call('GET', key)
-  if value then
-    local epoch, owner = string.match(value, '^(%d+) (%S+) ')
-    if owner ~= token then
-      return {0, 0, redis.call('PTTL', key), value}
-    end
-    redis.call('PEXPIRE', key, ttl)
-    return {2, tonumber(epoch), 0, value}
-  end
-  local epoch = redis.call('INCR', KEYS[2])
-  value = epoch .. ' ' .. token .. ' ' .. holder
-  redis.call('SET', key, value, 'PX', ttl)
-  return {1, epoch, 0, value}
-end
-
-local lease = acquire(KEYS[1], ARGV[2])
+local lease = acquire(KEYS[1], KEYS[2], token, ARGV[2], ttl)
 if lease[1] == 0 then
   return {lease}
 end
-local lead = acquire(KEYS[3], ARGV[3])
+local lead = acquire(KEYS[3], KEYS[2], token, ARGV[3], ttl)
 redis.pcall('HSET', KEYS[4], ARGV[3], ARGV[5])  -- a server that is full refuses it: the lease matters more
 local orders = redis.call('HMGET', KEYS[5], 'pause', ARGV[6])
 

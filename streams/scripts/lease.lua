@@ -1,28 +1,30 @@
--- Acquire a lease, or go on with it.
+-- Acquire a lease, or go on with it; scripts that need it are sent with this text in front.
 --
--- KEYS  1  the lease: a string "<epoch> <token> <holder>" with a time to live
---       2  the counter of epochs
--- ARGV  1  token: random, of whoever asks
---       2  holder: for people, may contain spaces
---       3  time to live, ms
+-- key      the lease: a string "<epoch> <token> <holder>" with a time to live
+-- epochs   key of the counter of epochs
+-- token    random, of whoever asks
+-- holder   for people, may contain spaces
+-- ttl      time to live, ms
 --
--- Returns  {1, epoch, 0, value}  held by the token; the epoch is new if the lease was free
+-- Returns  {1, epoch, 0, value}  held by the token; the epoch is new, for the lease was free
 --          {2, epoch, 0, value}  the same, and it was held by the token all the time
 --          {0, 0, left, value}   held by another, for `left` ms more
 --
 -- Compare and extend in one step, so two can never both hold it; a holder whose time has run out and who comes
 -- back gets a new epoch, by which everybody can tell that others may have held it in between.
 
-local value = redis.call('GET', KEYS[1])
-if value then
-  local epoch, token = string.match(value, '^(%d+) (%S+) ')
-  if token ~= ARGV[1] then
-    return {0, 0, redis.call('PTTL', KEYS[1]), value}
+local function acquire(key, epochs, token, holder, ttl)
+  local value = redis.call('GET', key)
+  if value then
+    local epoch, owner = string.match(value, '^(%d+) (%S+) ')
+    if owner ~= token then
+      return {0, 0, redis.call('PTTL', key), value}
+    end
+    redis.call('PEXPIRE', key, ttl)
+    return {2, tonumber(epoch), 0, value}
   end
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return {2, tonumber(epoch), 0, value}
+  local epoch = redis.call('INCR', epochs)
+  value = epoch .. ' ' .. token .. ' ' .. holder
+  redis.call('SET', key, value, 'PX', ttl)
+  return {1, epoch, 0, value}
 end
-local epoch = redis.call('INCR', KEYS[2])
-value = epoch .. ' ' .. ARGV[1] .. ' ' .. ARGV[2]
-redis.call('SET', KEYS[1], value, 'PX', ARGV[3])
-return {1, epoch, 0, value}
