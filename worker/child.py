@@ -112,8 +112,7 @@ def main(birth: Birth, control_fd: int) -> int:
         return exitcodes.NEVER_BOOTED
     slot = birth.segment.slot(birth.slot)
     desk = slot.desk
-    desk.view[D.PID], desk.view[D.STATE], desk.real[D.BOOTED] = os.getpid(), DeskState.BOOTING, 0.0
-    desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
+    _sit_down(desk)
     try:
         handler = birth.handler or load_handler(birth.spec.work.handler)
         serializer = load_serializer(birth.spec.work.serializer, allow_pickle=birth.spec.work.allow_pickle)
@@ -161,6 +160,17 @@ def run(birth: Birth, control_fd: int) -> None:
             with contextlib.suppress(Exception):  # user code may have closed it
                 stream.flush()
         os._exit(code)
+
+
+def _sit_down(desk: Desk) -> None:
+    """Clear what the predecessor left before our pid is there: with it, all of that is taken for ours.
+
+    A `BOOTED` of its own beside our pid would tell the master that we have recovered already, and it would
+    forget why the predecessor died before we have read it.
+    """
+    desk.view[D.STATE], desk.real[D.BOOTED] = DeskState.BOOTING, 0.0
+    desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
+    desk.view[D.PID] = os.getpid()
 
 
 def _leave(desk: Desk) -> None:
