@@ -59,7 +59,7 @@ class Fence:
     @property
     def is_open(self) -> bool:
         """Tell whether entries may be started now."""
-        return not self._view[K.PAUSED] and self.left_s > 0
+        return self.left_s > 0 and not self._view[K.PAUSED]  # in this order: trust begins behind a pause
 
     def unchanged(self, term: int) -> bool:
         """Tell whether nobody can have acted on our entries since a term was read, and now."""

@@ -238,6 +238,7 @@ class Keeper:
             if self._crew.find_strays(source, self._line.call):
                 self._due = 0.0
             view[K.EPOCH], self._checked = lease.epoch, True
+        self._note_pause(said)  # who waits for the trust must not find the fence open for an instant
         self._keep.real[K.UNTIL] = sent + TRUSTED * self._lease_s
         self._held, self._holder = True, ""
         if not self._trusted and self._fence.holds:
@@ -246,12 +247,11 @@ class Keeper:
         for counter, count in zip(Swept, said.swept, strict=True):
             view[K.SWEPT + counter] = count
         self._lead.note(said, sent)
-        self._obey(said)
+        self._drain_if_told(said)
         if said.trouble and not said.trouble.startswith(("NOGROUP", "ERR no such key")):
             log.warning("%s: pending entries cannot be renewed: %s", self._name, one_line(said.trouble, 200))
 
-    def _obey(self, said: beat.Beat) -> None:
-        """Do what operators have ordered."""
+    def _note_pause(self, said: beat.Beat) -> None:
         paused = said.pause is not None
         if paused != bool(self._keep.view[K.PAUSED]):
             self._keep.view[K.PAUSED] = int(paused)
@@ -260,6 +260,8 @@ class Keeper:
             if paused:  # a read that waits would be given entries: whoever waits has to look
                 self._crew.hand(list(self._crew.states))
             self._ring()
+
+    def _drain_if_told(self, said: beat.Beat) -> None:
         if said.drain is None or self._drained or self._orphan:
             return
         self._drained = True

@@ -17,14 +17,14 @@ from support_outage import (
 from support_pool import Pool, until
 from support_servers import Server
 
-KEYS = 300
+KEYS = 300  # of 64 KB; above 64 MB the server begins to write its file anew by itself
 
 
-def kill_and_load(pool: Pool, server: Server, key_us: int) -> None:
+def kill_and_load(pool: Pool, server: Server, key_us: int, keys: int = KEYS) -> None:
     """Bring the server back so that loading takes some seconds, in which it answers -LOADING."""
     admin = server.client()
     with admin.pipeline(transaction=False) as pipeline:
-        for n in range(KEYS):
+        for n in range(keys):
             pipeline.set(f"filler:{n}", os.urandom(1 << 16))
         pipeline.execute()
     admin.bgrewriteaof()
@@ -34,6 +34,11 @@ def kill_and_load(pool: Pool, server: Server, key_us: int) -> None:
         return not (told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
 
     until(written, "an append-only file that begins with a snapshot")
+    load(server, key_us)
+
+
+def load(server: Server, key_us: int) -> None:
+    """Kill the server and bring it back; loading takes a time for each key."""
     server.kill()
     server.options = {"key-load-delay": str(key_us)}  # between two looks at its clients it loads 2 MB
     server.start(ready=False)
@@ -61,8 +66,9 @@ def test_a_drain_ends_in_time(make_own_pool: Callable[..., Pool], own_server: Se
     """What was finished is acknowledged by the next pool, which also waits for the data."""
     pool = make_own_pool(HANDLER, *OPTIONS)
     ids = in_the_middle(pool)
-    kill_and_load(pool, own_server, 40_000)  # longer than the drain tries
+    kill_and_load(pool, own_server, 40_000, 3 * KEYS)  # longer than the drain tries, on any machine
     pool.release("go")
     pool.wait_log("the server is still loading its data")
     stops_in_time(pool)
+    load(own_server, 3_000)
     goes_on_after_restart(pool, ids)
