@@ -18,7 +18,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m rsq.bench.throughput
+	$(BIN)/python -m rsq.bench all
 	$(BIN)/python -m rsq.bench.recovery
 	$(BIN)/python -m rsq.bench.idle
 	$(BIN)/python -m rsq.bench.sweep

@@ -7,11 +7,13 @@ worker from its fork to its end, boot and drain included; of a loop from its fir
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 import os
+import platform
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,27 @@ def version(url: str) -> str:
     return str(redis.Redis.from_url(url, decode_responses=True).info("server")["redis_version"])
 
 
+def machine() -> dict[str, str]:
+    """Return what a reader wants to know of where the figures were found."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    names = ("redis", "hiredis", "orjson")
+    found = {name: importlib.metadata.version(name) for name in names}
+    with server() as url:
+        found["server"] = version(url)
+    return {
+        "processor": model,
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        **found,
+    }
+
+
 def preload(url: str, messages: int) -> None:
     """Empty the server, and fill the stream with JSON payloads of 100 bytes."""
     client: Any = redis.Redis.from_url(url)
@@ -167,8 +190,3 @@ def pool_cost(url: str, messages: int, *options: str) -> Cost:
     if words["messages"] != messages:
         raise Void(f"the handler was called {words['messages']} times for {messages} messages")
     return Cost(**words)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return `median (lowest - highest)`."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"

@@ -1,49 +1,49 @@
-"""CPU per message of one worker, everything on, beside the raw loop and the one-by-one loop of redis-py.
-
-python -m rsq.bench.throughput [--messages 200000] [--runs 5]
-"""
+"""CPU per message of one worker, everything on, beside the raw loop and the one-by-one loop of redis-py."""
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-
 from . import rig
+from .answer import Answer, Figure, Scale, ratios
 
-ONE_BY_ONE = 20_000  # it is so slow that a tenth of the messages tells as much
+QUESTION = "What does a message cost a worker, beside the bare protocol loop?"
+METHOD = (
+    "A preloaded stream of 100-byte JSON, a no-op handler, orjson on both sides, COUNT at most 500. Server"
+    " and worker are pinned to different cores. The sides run in turn; a ratio is of one run. CPU seconds"
+    " of the pool's worker count from its fork to its end, boot and drain included."
+)
+MESSAGES = 500_000
+ONE_BY_ONE = 20_000  # it is so slow that a part of the messages tells as much
 
 
-def main() -> None:
-    """Measure in turn, print ratios with their spread."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--messages", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=5)
-    wanted = parser.parse_args()
+def answer(scale: Scale) -> Answer:
+    """Measure pool, raw loop and one-by-one loop in turn."""
+    messages, few = scale.messages(MESSAGES), scale.messages(ONE_BY_ONE)
+    pools, raws, ones = [], [], []
     with rig.server() as url:
-        print(f"Python {platform.python_version()}, server {rig.version(url)}, {wanted.messages:,} messages")
-        print(f"{'run':>3} {'pool us':>8} {'raw us':>8} {'one us':>8} {'pool/raw':>9} {'one/pool':>9}")
-        to_raw, to_one = [], []
-        for run in range(1, wanted.runs + 1):
-            rig.preload(url, wanted.messages)
-            pool = rig.pool_cost(url, wanted.messages)
-            rig.check_all_acknowledged(url, wanted.messages)
-            rig.preload(url, wanted.messages)
-            raw = rig.measured(["-m", "rsq.bench.raw", "ahead", url])
-            rig.check_all_acknowledged(url, wanted.messages)
-            rig.preload(url, ONE_BY_ONE)
-            one = rig.measured(["-m", "rsq.bench.raw", "one", url])
-            rig.check_all_acknowledged(url, ONE_BY_ONE)
-            to_raw.append(pool.us / raw.us)
-            to_one.append(pool.per_core / one.per_core)
-            print(f"{run:>3} {pool.us:8.2f} {raw.us:8.2f} {one.us:8.2f} {to_raw[-1]:9.2f} {to_one[-1]:9.1f}")
-    print(f"worker CPU per message against the raw loop: {rig.spread(to_raw)} times, target at most 2")
-    print(f"messages per core against one by one: {rig.spread(to_one)} times, target at least 20")
-    met = statistics.median(to_raw) <= 2 and statistics.median(to_one) >= 20
-    print("targets met" if met else "targets missed")
-
-
-if __name__ == "__main__":
-    main()
+        for _ in range(scale.runs):
+            rig.preload(url, messages)
+            pools.append(rig.pool_cost(url, messages))
+            rig.check_all_acknowledged(url, messages)
+            rig.preload(url, messages)
+            raws.append(rig.measured(["-m", "rsq.bench.raw", "ahead", url]))
+            rig.check_all_acknowledged(url, messages)
+            rig.preload(url, few)
+            ones.append(rig.measured(["-m", "rsq.bench.raw", "one", url]))
+            rig.check_all_acknowledged(url, few)
+    pool_us, raw_us = [cost.us for cost in pools], [cost.us for cost in raws]
+    wall = ratios([cost.wall_s for cost in raws], [cost.wall_s for cost in pools])
+    return Answer(
+        "throughput",
+        QUESTION,
+        METHOD,
+        (
+            Figure("worker CPU against the raw loop", ratios(pool_us, raw_us), "times", at_most=1.5),
+            Figure("wall clock: share of what the raw loop reaches", wall, "times", at_least=0.8),
+            Figure("the pool's worker", tuple(pool_us), "us a message"),
+            Figure("the raw loop", tuple(raw_us), "us a message"),
+            Figure(
+                "messages per core against redis-py one by one",
+                ratios([cost.us for cost in ones], pool_us), "times", at_least=20,
+            ),
+        ),
+    )  # fmt: skip
