@@ -19,7 +19,6 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m rsq.bench all
-	$(BIN)/python -m rsq.bench.recovery
 	$(BIN)/python -m rsq.bench.idle
 	$(BIN)/python -m rsq.bench.sweep
 

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from .answer import Answer, Scale
 
-NAMES = ("throughput",)
+NAMES = ("throughput", "latency", "overhead", "recovery")
 
 
 class Bench(Protocol):

@@ -12,12 +12,32 @@ from .rig import cpu_s
 
 _count = 0
 _first = 0.0
+_busy: list[tuple[float, float, float, float]] = []  # clock and CPU seconds at a handler's start and end
+_delays: dict[int, float] = {}  # number of a message -> seconds from XADD to the handler's start
 
 
 def noop(message: Message) -> None:
     """Do nothing but be counted: an empty function would not tell whether it was called."""
     global _count
     _count += 1
+
+
+def arrives(message: Message) -> None:
+    """Note how long a message has been on its way."""
+    now = time.monotonic()
+    number, added = message.data
+    if number in _delays:
+        raise ValueError(f"message {number} came twice")
+    _delays[number] = now - added
+
+
+def works(message: Message) -> None:
+    """Keep the core busy for as many milliseconds as the message says."""
+    cpu, start = time.process_time(), time.monotonic()
+    until = start + message.data / 1000
+    while time.monotonic() < until:
+        pass
+    _busy.append((start, time.monotonic(), cpu, time.process_time()))
 
 
 def worker_start() -> None:
@@ -32,6 +52,10 @@ def worker_stop() -> None:
     if path and _count:
         words = {"messages": _count, "cpu_s": cpu_s(), "wall_s": time.monotonic() - _first}
         Path(path).write_text(json.dumps(words))
+    if path and _delays:
+        Path(path).write_text(json.dumps(list(_delays.values())))
+    if path and _busy:
+        Path(path).write_text(json.dumps(_busy))
 
 
 def dies(message: Message) -> None:

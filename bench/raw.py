@@ -3,6 +3,8 @@
 python -m rsq.bench.raw ahead URL      orjson, COUNT 500, acknowledgement and next read in one write,
                                        the next read sent before the batch is handled
 python -m rsq.bench.raw one URL        redis-py, one message read and acknowledged at a time
+python -m rsq.bench.raw wait URL       a blocking read on the bare protocol, until a message says that it is
+                                       the last; prints each one's seconds from XADD until it is decoded
 """
 
 from __future__ import annotations
@@ -28,15 +30,28 @@ def handle(data: Any) -> None:
     _called += 1
 
 
-def ahead(url: str) -> None:
-    """Read, handle, acknowledge, always one read ahead."""
+def dial(url: str) -> tuple[Any, Any]:
+    """Return a connection whose socket blocks, and what receives the next reply from it."""
     connection: Any = redis.Redis.from_url(url, protocol=2).connection_pool.get_connection()
     connection.connect()
-    pack_command: Any = hiredis.pack_command
     sock = connection._sock
     sock.settimeout(None)
     reader: Any = hiredis.Reader()
     buffer = memoryview(bytearray(1 << 18))
+
+    def receive() -> Any:
+        while (reply := reader.gets()) is False:
+            reader.feed(buffer, 0, sock.recv_into(buffer))
+        return reply
+
+    return connection, receive
+
+
+def ahead(url: str) -> None:
+    """Read, handle, acknowledge, always one read ahead."""
+    pack_command: Any = hiredis.pack_command
+    connection, receive = dial(url)
+    sock = connection._sock
     read = pack_command(("XREADGROUP", "GROUP", GROUP, "raw", "COUNT", COUNT, "STREAMS", STREAM, ">"))
     tail = b"\r\n$4\r\nXACK\r\n$%d\r\n%s\r\n$%d\r\n%s" % (
         len(STREAM),
@@ -45,11 +60,6 @@ def ahead(url: str) -> None:
         GROUP.encode(),
     )
     loads = orjson.loads
-
-    def receive() -> Any:
-        while (reply := reader.gets()) is False:
-            reader.feed(buffer, 0, sock.recv_into(buffer))
-        return reply
 
     sock.sendall(read)
     ack, owed = b"", 0
@@ -80,6 +90,30 @@ def ahead(url: str) -> None:
     receive()
 
 
+def wait(url: str) -> list[float]:
+    """Block for the next message, note its delay, acknowledge it with the next read."""
+    pack_command: Any = hiredis.pack_command
+    connection, receive = dial(url)
+    sock = connection._sock
+    read = pack_command(
+        ("XREADGROUP", "GROUP", GROUP, "raw", "COUNT", 1, "BLOCK", 10_000, "STREAMS", STREAM, ">")
+    )
+    delays: list[float] = []
+    clock, loads = time.monotonic, orjson.loads
+    sock.sendall(read)
+    while True:
+        ((_, ((entry, (_, data)),)),) = receive()
+        number, added = loads(data)
+        delays.append(clock() - added)
+        ack = pack_command(("XACK", STREAM, GROUP, entry))
+        if number < 0:
+            sock.sendall(ack)
+            receive()
+            return delays
+        sock.sendall(ack + read)
+        receive()
+
+
 def one(url: str) -> None:
     """The loop that everybody writes first."""
     client: Any = redis.Redis.from_url(url, protocol=2)
@@ -90,6 +124,9 @@ def one(url: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "wait":
+        print(json.dumps(wait(sys.argv[2])))
+        sys.exit()
     began, idle = time.monotonic(), cpu_s()  # the interpreter's start and the imports are not the loop's
     {"ahead": ahead, "one": one}[sys.argv[1]](sys.argv[2])
     print(json.dumps({"messages": _called, "cpu_s": cpu_s() - idle, "wall_s": time.monotonic() - began}))

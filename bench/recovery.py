@@ -1,55 +1,74 @@
-"""From the crash of a warm worker to its slot's next handled message.
-
-python -m rsq.bench.recovery [--crashes 30]
-"""
+"""From the crash of a warm worker to its slot's next handled message."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 from ..streams.producer import Producer
 from . import rig
+from .answer import Answer, Figure, Plot, Scale
+
+QUESTION = "How long after the crash of a warm worker does its slot handle the next message?"
+METHOD = (
+    "A pool of one worker; every hundredth message kills its process with SIGKILL at its first attempt. The"
+    " gap is from just before the kill to the start of the next message in the slot: the master has learnt of"
+    " the death and forked a successor, which has connected, put the journal in order and claimed what was"
+    " left."
+)
+CRASHES = 30
 
 
-def main() -> None:
-    """Crash one worker many times, print the distribution of the gaps."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def answer(scale: Scale) -> Answer:
+    """Crash one worker many times, in each of some runs."""
+    crashes = max(5, int(CRASHES * scale.size))
+    with rig.server() as url:
+        runs = [_gaps(url, crashes) for _ in range(scale.runs)]
+    return Answer(
+        "recovery",
+        QUESTION,
+        METHOD,
+        (
+            Figure("crash to next message, median", tuple(map(statistics.median, runs)), "ms", at_most=20.0),
+            Figure("the fastest", tuple(map(min, runs)), "ms"),
+            Figure("the slowest", tuple(map(max, runs)), "ms"),
+        ),
+        plots=(
+            Plot(
+                "recovery",
+                "shares",
+                "From the crash of a worker to its slot's next message",
+                "ms",
+                "share of crashes",
+                {"rsq-supervisor": list(chain(*runs))},
+                ours=("rsq-supervisor",),
+            ),
+        ),
     )
-    parser.add_argument("--crashes", type=int, default=30)
-    wanted = parser.parse_args()
-    with rig.server() as url, tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
-        with Producer(url, rig.STREAM) as producer:
-            producer.push_many({"n": n} for n in range(100 * wanted.crashes))
+
+
+def _gaps(url: str, crashes: int) -> list[float]:
+    """Return the milliseconds of the gaps of one pool's life."""
+    rig.empty(url)
+    messages = 100 * crashes
+    with Producer(url, rig.STREAM) as producer:
+        producer.push_many({"n": n} for n in range(messages))
+    with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
         report = Path(folder, "report")
-        command = [
-            sys.executable, "-m", "rsq.supervisor.cli", "--workers", "1", "--redis", url, "--stop-when-empty",
-            "--runtime-dir", folder, "--metrics", "127.0.0.1:0", "--log-level", "warning",
-            "rsq.bench.handlers:dies",
-        ]  # fmt: skip
-        with Path(folder, "log").open("wb") as log:
-            subprocess.run(
-                command, env={**os.environ, "RSQ_BENCH_REPORT": str(report)}, stderr=log, check=True
-            )
-        gaps, crashed = [], 0.0
-        for line in report.read_text().splitlines():
-            word, at = line.split()
-            if word == "crash":
-                crashed = float(at)
-            elif crashed:
-                gaps.append((float(at) - crashed) * 1000)
-                crashed = 0.0
-    assert len(gaps) == wanted.crashes, f"{len(gaps)} gaps for {wanted.crashes} crashes"
-    gaps.sort()
-    print(f"{len(gaps)} crashes, crash to next handled message: median {statistics.median(gaps):.1f} ms,")
-    print(f"fastest {gaps[0]:.1f} ms, slowest {gaps[-1]:.1f} ms; target: median at most 50 ms")
-
-
-if __name__ == "__main__":
-    main()
+        with rig.pool(url, "rsq.bench.handlers:dies", "--workers", "1", RSQ_BENCH_REPORT=str(report)):
+            rig.wait_until_acknowledged(url, 60)
+        lines = [line.split() for line in report.read_text().splitlines()]
+    handled, gaps, crashed = 0, [], 0.0
+    for word, at in lines:
+        if word == "crash":
+            crashed = float(at)
+            continue
+        handled += 1
+        if crashed:
+            gaps.append((float(at) - crashed) * 1000)
+            crashed = 0.0
+    if (len(gaps), handled) != (crashes, messages):
+        raise rig.Void(f"{len(gaps)} gaps for {crashes} crashes, {handled} of {messages} messages handled")
+    return gaps

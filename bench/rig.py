@@ -143,6 +143,13 @@ def preload(url: str, messages: int) -> None:
     client.xgroup_create(STREAM, GROUP, "0")
 
 
+def empty(url: str) -> None:
+    """Empty the server, and begin a stream and its group."""
+    client: Any = redis.Redis.from_url(url)
+    client.flushall()
+    client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+
+
 def check_all_acknowledged(url: str, messages: int) -> None:
     """Make sure that the group has read everything and has nothing pending.
 
@@ -154,6 +161,24 @@ def check_all_acknowledged(url: str, messages: int) -> None:
     (last, _), *_ = client.xrevrange(STREAM, count=1)
     if client.xlen(STREAM) != messages or group["pending"] or group["last-delivered-id"] != last:
         raise Void(f"{group}, {client.xlen(STREAM)} entries of {messages}")
+
+
+def wait_until_acknowledged(url: str, seconds: float) -> None:
+    """Wait until the group has nothing unread and nothing pending.
+
+    Raises:
+        Void: that takes longer.
+    """
+    client: Any = redis.Redis.from_url(url, decode_responses=True)
+    (last, _), *_ = client.xrevrange(STREAM, count=1)
+    deadline = time.monotonic() + seconds
+    while True:
+        (group,) = client.xinfo_groups(STREAM)
+        if group["last-delivered-id"] == last and not group["pending"]:
+            return
+        if time.monotonic() > deadline:
+            raise Void(f"not done within {seconds:g} s: {group}")
+        time.sleep(0.02)
 
 
 def measured(arguments: Sequence[str], **environment: str) -> Cost:
@@ -190,3 +215,39 @@ def pool_cost(url: str, messages: int, *options: str) -> Cost:
     if words["messages"] != messages:
         raise Void(f"the handler was called {words['messages']} times for {messages} messages")
     return Cost(**words)
+
+
+@contextmanager
+def pool(url: str, handler: str, *options: str, ready_s: float = 30.0, **environment: str) -> Iterator[int]:
+    """Run a real pool, pinned beside the server, until the block is left; yield the pid of its master.
+
+    Arguments:
+        url: of the server.
+        handler: `module:attribute`.
+        options: of `rsq-supervisor`, beyond those that keep it private.
+        ready_s: how long it may take until it is ready.
+        environment: beyond ours.
+
+    Raises:
+        Void: it did not start, or did not end in good order.
+    """
+    _, core = cores()
+    with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
+        log = Path(folder, "log")
+        command = [
+            sys.executable, "-m", "rsq.supervisor.cli", "--redis", url, "--runtime-dir", folder,
+            "--metrics", "127.0.0.1:0", "--log-file", str(log), *options, handler,
+        ]  # fmt: skip
+        process = subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=lambda: pin(core))
+        try:
+            deadline = time.monotonic() + ready_s
+            while "ready: " not in (log.read_text() if log.exists() else ""):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise Void(f"the pool did not start:\n{log.read_text() if log.exists() else ''}")
+                time.sleep(0.02)
+            yield process.pid
+        finally:
+            process.terminate()
+            code = process.wait(30)
+        if code:
+            raise Void(f"the pool ended with {code}:\n{log.read_text()}")

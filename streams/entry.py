@@ -60,46 +60,51 @@ class Message:
     """One entry, as its handler sees it.
 
     `data` is the decoded payload and `attempt` counts from 1. The other parts are made when asked
-    for, because most handlers ask for few of them.
+    for, from the entry as the server sent it, because most handlers ask for few of them.
     """
 
-    __slots__ = ("_entry", "attempt", "data")
+    __slots__ = ("attempt", "data", "entry")
+    attempt: int
+    data: Any
+    entry: Raw
 
     stream = ""  # set once per worker, by `for_stream`
 
     def __init__(self, entry: Raw, data: Any, attempt: int = 1) -> None:
         """Wrap an entry as the server sent it."""
-        self._entry = entry
-        self.data = data
-        self.attempt = attempt
+        self.entry, self.data, self.attempt = entry, data, attempt
 
     @classmethod
-    def for_stream(cls, stream: str) -> type[Message]:
-        """Return the class of this stream's messages."""
-        return type(cls.__name__, (cls,), {"stream": stream, "__slots__": (), "__module__": cls.__module__})
+    def for_stream(cls, stream: str) -> Callable[[], Message]:
+        """Return what makes messages of this stream, empty: who calls it sets `entry`, `data` and `attempt`.
+
+        For the worker's loop, in which an `__init__` of our own would cost more than all three.
+        """
+        words = {"stream": stream, "__slots__": (), "__module__": cls.__module__, "__init__": object.__init__}
+        return type(cls.__name__, (cls,), words)
 
     @property
     def id(self) -> str:
         """The entry's id in the stream."""
-        entry: bytes = self._entry[0]
+        entry: bytes = self.entry[0]
         return entry.decode()
 
     @property
     def event(self) -> str | None:
         """The name in the field `event`, None without one."""
-        name = field(self._entry[1], b"event")
+        name = field(self.entry[1], b"event")
         return None if name is None else text(name)
 
     @property
     def fields(self) -> dict[bytes, bytes]:
         """All fields of the entry as they are in Redis; of fields of one name, the first."""
-        flat = self._entry[1]
+        flat = self.entry[1]
         return dict(reversed(dict(zip(flat[-2::-2], flat[-1::-2], strict=True)).items()))
 
     @property
     def timestamp(self) -> float:
         """When the entry was added, by the server's clock: seconds since the epoch."""
-        return parse_id(self._entry[0])[0] / 1000
+        return parse_id(self.entry[0])[0] / 1000
 
     def __repr__(self) -> str:
         """Name the entry, never its payload: a repr ends up in logs."""

@@ -15,6 +15,7 @@ import hiredis
 from .entry import Raw, format_id
 
 _LAST = "+"
+_HEADS = tuple(b"\r\n$%d\r\n" % size for size in range(42))  # RESP, by the size of an id: two numbers, a dash
 # An entry that nobody has in hand is marked by an idle time that no clock can reach, and the server takes
 # (it must lie behind 1970). What is above the mark is how long it has rested.
 RESTING_MS = 2**40  # handed back: may be taken at once, nobody is charged
@@ -66,18 +67,10 @@ class Group:
 
     def ack(self, ids: Sequence[bytes]) -> bytes:
         """XACK: removes from the pending list, whoever owns the entry there."""
-        # Ids of one length, the usual case, need no packing one by one.
-        size = len(ids[0])
-        count = b"*%d" % (3 + len(ids))
-        if all(len(entry) == size for entry in ids):
-            head = b"\r\n$%d\r\n" % size
-            return count + self._ack_tail + head + head.join(ids) + b"\r\n"
-        return (
-            count
-            + self._ack_tail
-            + b"".join(b"\r\n$%d\r\n%s" % (len(entry), entry) for entry in ids)
-            + b"\r\n"
-        )
+        words = [b""] * (2 * len(ids))
+        words[::2] = map(_HEADS.__getitem__, map(len, ids))
+        words[1::2] = ids
+        return b"".join((b"*%d" % (3 + len(ids)), self._ack_tail, *words, b"\r\n"))
 
     def ack_own(self, ids: Sequence[bytes]) -> bytes:
         """EVAL that acknowledges what still belongs to this consumer, and nothing else."""

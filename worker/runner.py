@@ -22,7 +22,7 @@ from ..ipc.ledger import C
 from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw, field, payload
 from ..streams.group import Group
-from ..streams.serializers import Serializer
+from ..streams.serializers import Serializer, quick
 from .books import ACKED, Books
 from .controls import Controls
 from .handler import Handler
@@ -57,7 +57,7 @@ class Runner:
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
         self._session, self._shelf, self._controls = session, shelf, controls
         self._journal, self._desk, self._sums = slot.journal, slot.desk.view, slot.ledger.sums
-        self._decode = serializer.decode
+        self._decode, self._quick = serializer.decode, quick(serializer)
         self._message = Message.for_stream(spec.source.stream)
         self._call = handler.callable(spec.soft_timeout_s)
         self._alarm_s = 0.0 if handler.is_async else spec.soft_timeout_s
@@ -94,7 +94,8 @@ class Runner:
         This loop is what a message costs. All that can wait is done per chunk.
         """
         marks, running, clock = self._journal.marks, self._desk, monotonic
-        handle, decode, message, stop = self._call, self._decode, self._message, self._controls.stopping
+        handle, decode, quickly = self._call, self._decode, self._quick
+        new, stop = self._message, self._controls.stopping
         running[D.RUNNING] = 1
         if self._alarm_s:
             signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
@@ -105,14 +106,19 @@ class Runner:
             if stop or (now > until and at > start):
                 break
             marks[at] = now
+            message = new()
+            message.entry, message.attempt = entry, 1 if attempts is None else attempts[at]
             try:
                 fields = entry[1]
-                data = decode(fields[1]) if fields[0] == b"data" else payload(fields, decode)
+                try:
+                    message.data = quickly(fields[1]) if fields[0] == b"data" else payload(fields, decode)
+                except ValueError:
+                    message.data = payload(fields, decode)
             except Exception as error:
                 until = self._failed(at, entry, attempts, as_decode_error(error), until)
             else:
                 try:
-                    handle(message(entry, data) if attempts is None else message(entry, data, attempts[at]))
+                    handle(message)
                 except BaseException as error:  # whatever user code throws is a failure of this entry
                     until = self._failed(at, entry, attempts, error, until)
             at += 1
