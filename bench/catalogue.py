@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from .answer import Answer, Scale
 
-NAMES = ("throughput", "latency", "overhead", "recovery")
+NAMES = ("throughput", "latency", "mixed", "overhead", "recovery")
 
 
 class Bench(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
 from pathlib import Path
+from typing import TextIO
 
 from ..streams.entry import Message
 from .rig import cpu_s
@@ -66,3 +68,14 @@ def dies(message: Message) -> None:
             report.flush()
             os.kill(os.getpid(), 9)
         report.write(f"handled {time.monotonic()}\n")
+
+
+def takes(message: Message) -> None:
+    """Sleep for as long as the message says, and note when it is done, in a file of this process."""
+    time.sleep(message.data["s"])
+    _done().write(f"{message.data['n']} {time.monotonic()}\n")
+
+
+@functools.cache
+def _done() -> TextIO:
+    return Path(os.environ["RSQ_BENCH_REPORT"], f"done-{os.getpid()}").open("w", buffering=1)

@@ -143,6 +143,7 @@ class D(IntEnum):
     CONNECTED = auto()  # 1 while the connection to Redis stands
     WAKES = auto()  # how many requests to look after closed slots this process has met
     FORKED_AT = auto()  # real: when this process began
+    MORE = auto()  # 1 while entries may be pending here, not started, that the newest batch does not name
 
 
 class W(IntEnum):
@@ -150,6 +151,9 @@ class W(IntEnum):
 
     HANDED = 0  # how often entries were handed to this slot
     ROBBED = auto()  # place in the journal of a start whose entry belongs to another slot now
+    ASKED = auto()  # real: when the slot was last asked to make sure of what it has not started; each differs
+    RUNS_ON = auto()  # place in the journal of a start behind which entries may have been lent
+    LENT = auto()  # entries that were lent to other slots, ever
 
 
 class Ward(_Cells):

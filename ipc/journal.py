@@ -254,6 +254,12 @@ class Waiting:
         self._rows, self._free = rows, free
         return found
 
+    def ids(self) -> set[bytes]:
+        """Return what waits, for readers."""
+        cells = self._cells.tolist()
+        rows = zip(cells[::4], cells[1::4], cells[2::4], strict=True)
+        return {b"%d-%d" % (ms, seq) for ms, seq, attempt in rows if attempt}
+
     @property
     def free(self) -> int:
         """Return how many more entries may wait; whoever reads new ones must leave room for them."""

@@ -1,8 +1,8 @@
 """A slot: how its bytes are divided. All offsets derive from the sizes of the parts.
 
-+------+------+------+--------+-------+--------+-----------------------+---------+------+
-| Seat | Desk | Ward | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Pipe |
-+------+------+------+--------+-------+--------+-----------------------+---------+------+
++------+------+------+--------+-------+--------+-----------------------+---------+-------+------+
+| Seat | Desk | Ward | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Loans | Pipe |
++------+------+------+--------+-------+--------+-----------------------+---------+-------+------+
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import accumulate
 from .cells import CELL, Desk, Seat, Ward
 from .journal import BANK_SIZE, Journal, Waiting
 from .ledger import Events, Ledger, Rates
+from .loans import Loans
 from .pipe import PIPE_SIZE, Pipe
 
 _PARTS = (
@@ -23,6 +24,7 @@ _PARTS = (
     Events.SIZE * CELL,
     2 * BANK_SIZE,
     Waiting.SIZE,
+    Loans.SIZE,
     PIPE_SIZE,
 )
 _ENDS = tuple(accumulate(_PARTS))
@@ -44,4 +46,5 @@ class Slot:
         self.events = Events(parts[5])
         self.journal = Journal(parts[6])
         self.waiting = Waiting(parts[7])
-        self.pipe = Pipe(parts[8])
+        self.loans = Loans(parts[8])
+        self.pipe = Pipe(parts[9])

@@ -77,12 +77,12 @@ class Group:
         return pack("EVAL", _ACK, 1, self.stream, self.group, self.consumer, *ids)
 
     def claim(self, counters: Mapping[bytes, int]) -> bytes:
-        """EVAL that sets own entries' delivery counters, their idle time to zero, and returns payloads.
+        """EVAL that sets held own entries' delivery counters, their idle time to zero, and returns payloads.
 
         Arguments:
             counters: id -> delivery counter to set.
         """
-        return self._claim(counters, payload=1)
+        return self._claim(counters, payload=1, below_ms=RESTING_MS)
 
     def claim_suspect(self, entry: bytes, counter: int) -> bytes:
         """EVAL that takes an own entry which rests into hand, and returns its payload."""
@@ -113,10 +113,11 @@ class Group:
         idle_ms: int = 0,
         payload: int = 0,
         least_ms: int = 0,
+        below_ms: int = 0,
     ) -> bytes:
         pairs = (word for pair in counters.items() for word in pair)
         who = (self.group, owner or self.consumer, self.consumer)
-        return pack("EVAL", _CLAIM, 1, self.stream, *who, idle_ms, payload, least_ms, *pairs)
+        return pack("EVAL", _CLAIM, 1, self.stream, *who, idle_ms, payload, least_ms, below_ms, *pairs)
 
     def resting(self, count: int, owner: str | None = None) -> bytes:
         """XPENDING of one consumer's entries that rest; for `pending_rows`."""

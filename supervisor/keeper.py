@@ -25,6 +25,7 @@ from ..streams import beat, fleet, orders
 from ..streams.wire import Lost
 from .crew import Crew
 from .leading import Lead
+from .lender import Lender
 from .line import Line
 from .metrics import version_of_rsq
 from .printable import one_line
@@ -41,6 +42,8 @@ _ASK_S = 1.0  # how often a lease that another has is asked for
 _PATIENCE = 1 / 6  # of a lease, for a reply: a dead connection is replaced before the trust ends
 _LISTEN_LEAST_S = 0.05  # a pass of the sweep follows each beat closely: not worth a command
 _BOOTING_S = 1.0
+_STRANGERS_S = 0.2  # how often workers of a dead master are looked for
+_LEND_PATIENCE_S = 1.0
 _ORPHAN_S = 0.1  # how often a keeper without a master looks whether it is needed
 
 
@@ -92,13 +95,23 @@ class Keeper:
         )
         self._crew = Crew(segment, self._name, _LET_GO_BEATS, self._lease_s / BEATS)
         self._lead = Lead(pool, self._keep, self._line.call)
+        self._lender = Lender(pool, segment, self._second_line(pool), self._ring)
         self._due = 0.0  # of the next beat, monotonic
+        self._strangers_due = 0.0
         self._held = self._checked = False  # `_checked`: who was robbed before this term is known
         self._told = self._orphan = self._release = False
         self._page = beat.START
         self._drained = False
         self._holder = self._complaint = ""
         self._trusted = self._fence.holds
+
+    def _second_line(self, pool: Pool) -> Line:
+        """Return the lender's: the first is most often busy, with a wait for a word."""
+        source = pool.spec.source
+        patience_s = min(_LEND_PATIENCE_S, self._lease_s * _PATIENCE)
+        return Line(
+            source.target, f"{source.instance}:lender", patience_s, self._slice_s, self._live, self._wake_fd
+        )
 
     def run(self) -> int:
         """Keep the lease until told to end; return the exit code."""
@@ -117,9 +130,14 @@ class Keeper:
 
     # Being told
 
-    def _turn(self) -> None:
-        """Show that this process lives, and take note of what it is told."""
-        self._keep.real[K.BEAT] = time.monotonic()
+    def _live(self) -> float:
+        """Show that this process lives; return when to do so again."""
+        now = self._keep.real[K.BEAT] = time.monotonic()
+        return now + self._slice_s
+
+    def _turn(self) -> float:
+        """Live, take note of what we are told, glance at the slots; return when to do so again."""
+        due = self._live()
         with contextlib.suppress(BlockingIOError):
             if signal.SIGTERM in os.read(self._wake_fd, 4096):
                 self._told = True
@@ -131,7 +149,12 @@ class Keeper:
                     self._orphan = True
                     words = "%s: the master is gone: the lease is kept while workers are there"
                     log.warning(words, self._name)
-        self._crew.mind_strangers(orphaned=self._orphan)
+        now = time.monotonic()
+        if now >= self._strangers_due:
+            self._strangers_due = now + min(_STRANGERS_S, self._slice_s)
+            self._crew.mind_strangers(orphaned=self._orphan)
+        self._lender.glance(may_lend=not self._wanted_elsewhere() and self._keep.view[K.PID] == os.getpid())
+        return min(due, self._strangers_due, self._lender.due)
 
     def _is_over(self) -> bool:
         if self._told or self._release:

@@ -30,7 +30,7 @@ class Line:
         name: str,
         patience_s: float,
         slice_s: float,
-        turn: Callable[[], None],
+        turn: Callable[[], float],
         wake_fd: int,
     ) -> None:
         """Prepare; nothing is connected yet.
@@ -39,8 +39,9 @@ class Line:
             target: the server.
             name: of the connection, in CLIENT LIST.
             patience_s: longest wait for a reply; for connecting no more than a slice.
-            slice_s: `turn` is called that often at least, whatever is waited for.
-            turn: shows that this process lives, and empties `wake_fd`.
+            slice_s: longest wait for connecting.
+            turn: shows that this process lives, and empties `wake_fd`; returns when to call it again at the
+                latest, whatever is waited for, in monotonic seconds.
             wake_fd: ends a wait when it becomes readable.
         """
         self._target, self._name, self._patience_s, self._slice_s = target, name, patience_s, slice_s
@@ -93,9 +94,10 @@ class Line:
         try:
             wire.send(packed)
             deadline = time.monotonic() + seconds
+            pause = self._turn()
             while len(replies) < count:
-                came, reply = wire.receive(deadline, time.monotonic() + self._slice_s)
-                self._turn()
+                came, reply = wire.receive(deadline, pause)
+                pause = self._turn()
                 if came:
                     replies.append(reply)
                 elif leave is not None and leave():
@@ -123,9 +125,8 @@ class Line:
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
         while True:
-            self._turn()
-            left = deadline - time.monotonic()
-            if left <= 0 or poll.poll(math.ceil(min(left, self._slice_s) * 1000)):
+            pause, now = self._turn(), time.monotonic()
+            if now >= deadline or poll.poll(max(0, math.ceil((min(deadline, pause) - now) * 1000))):
                 self._turn()
                 return
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from ..ipc.cells import CHARGED, D, S
+from ..ipc.cells import CHARGED, D, S, W
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
@@ -93,7 +93,7 @@ class Backlog:
         """
         slot, desk = self._slot, self._slot.desk.view
         batches = slot.journal.batches()
-        at = culprit(batches, desk[D.RUNNING] == 1)
+        at = culprit(batches, desk[D.RUNNING] == 1, slot.ward.view[W.RUNS_ON])
         if at is not None:
             batch = batches[-1]
             entry, attempt = batch.ids[at], batch.attempts[at]

@@ -50,6 +50,7 @@ class Books:
         """Write a batch into the journal, and strike its entries from the waiting table."""
         self.free_bank()
         number = self._journal.open(ids, attempts)
+        self._pace.opened(len(ids))
         if attempts is not None:
             self._shelf.forget(list(ids))
         return number

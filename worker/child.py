@@ -60,12 +60,22 @@ class Birth:
 class _Siblings:
     """The other slots, by their locks in the segment."""
 
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
+    def __init__(self, segment: Segment, own: int) -> None:
+        self._segment, self._own = segment, own
+        self._desks: dict[int, memoryview[int]] = {}
 
     @property
     def wanted(self) -> int:
         return self._segment.pool.view[P.WORKERS]
+
+    def any_idle(self) -> bool:
+        for number in range(self.wanted):
+            if number not in self._desks and self._segment.used(number):
+                self._desks[number] = self._segment.slot(number).desk.view
+            desk = self._desks.get(number)
+            if desk is not None and number != self._own and desk[D.STATE] == DeskState.IDLE:
+                return True
+        return False
 
     def lock_closed(self, slot: int) -> bool:
         if slot >= self._segment.capacity:
@@ -120,7 +130,7 @@ def main(birth: Birth, control_fd: int) -> int:
         if controls.is_intruder:
             os._exit(0)
         consumer = Consumer(
-            birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment),
+            birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment, birth.slot),
             Fence(birth.segment.keep),
         )  # fmt: skip
         if consumer.boot(first=birth.first):

@@ -28,6 +28,9 @@ class Siblings(Protocol):
     def wanted(self) -> int:
         """How many slots the pool is to have."""
 
+    def any_idle(self) -> bool:
+        """Tell whether another slot of the pool waits for work."""
+
     def lock_closed(self, slot: int) -> bool:
         """Take a slot's lock if its last process has ended in good order."""
 
@@ -59,7 +62,7 @@ class Claims:
         runner: Runner,
     ) -> None:
         """Bring together what a claim passes through."""
-        self._desk, self._most = slot.desk.view, spec.retries.max_attempts
+        self._desk, self._loans, self._most = slot.desk.view, slot.loans, spec.retries.max_attempts
         self._siblings, self._group, self._session = siblings, group, session
         self._shelf, self._books, self._runner = shelf, books, runner
 
@@ -94,6 +97,10 @@ class Claims:
                 self._siblings.unlock_lane()
         return True
 
+    def _is_lost(self, entry: bytes) -> bool:
+        """Tell of what is pending and in the stream no more whether nobody else can have finished it."""
+        return self._session.unchanged and entry not in self._loans
+
     def _run(self, attempts: dict[bytes, int], results: list[Any]) -> None:
         found: list[Raw] = []
         lost: list[tuple[bytes, int]] = []
@@ -101,7 +108,7 @@ class Claims:
         for (entry, attempt), result in zip(attempts.items(), results, strict=True):
             if not isinstance(result, int):
                 found.append(result)
-            elif result == Claimed.DELETED or (result == Claimed.GONE and self._session.unchanged):
+            elif result == Claimed.DELETED or (result == Claimed.GONE and self._is_lost(entry)):
                 lost.append((entry, attempt))
             else:
                 others.append(entry)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 
 from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
-from ..ipc.ledger import C
 from ..ipc.slot import Slot
-from ..streams.group import Group, entries, info_rows
+from ..streams.group import Group, entries
 from ..streams.keys import consumer
 from ..streams.serializers import Serializer
 from ..streams.wire import Lost
@@ -23,10 +21,11 @@ from .backlog import Backlog
 from .books import Books
 from .claims import Claims, Siblings
 from .controls import Controls
+from .estate import Estate
 from .handler import Handler
+from .mender import Mender
 from .pace import Pace
 from .patience import Patience
-from .recovery import orphans
 from .runner import Runner
 from .session import (
     BACKOFF_FIRST_S,
@@ -41,6 +40,7 @@ from .session import (
 )
 from .shelf import Due, Shelf
 from .spec import Spec
+from .standby import Standby
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _DRAIN_S = 3.0  # to reach Redis once more at the end; without it the journal ke
 _POLL_EMPTY_S = 0.1
 _ZOMBIE_MARGIN_S = 2.0
 _LANE_S = 0.2
-_FENCE_FIRST_S, _FENCE_MAX_S = 0.005, 0.2
+_FOR_GOOD = ("WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS")
 
 
 class Consumer:
@@ -69,10 +69,8 @@ class Consumer:
         self._fence = fence
         name = consumer(spec.source.instance, number)
         self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
-        self._siblings = siblings
-        self._desk = slot.desk.view
+        self._siblings, self._desk = siblings, slot.desk.view
         slot.ledger.load()
-        self._counters = slot.ledger.sums.counters
         self._group = Group(spec.source.stream, spec.source.group, name)
         self._session = Session(
             spec.source.target,
@@ -88,17 +86,20 @@ class Consumer:
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
+        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
         self._runner = Runner(
             spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
-            fence,
+            fence, self.backlog.todo,
         )  # fmt: skip
-        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
         self._claims = Claims(
             spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner
         )
-        self._patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)
+        self._mender = Mender(spec.source, slot, self._group, self._session)
+        self._standby = Standby(name, slot, self._session, self.backlog, controls, fence)
+        self._estate = Estate(spec.source.instance, siblings, self._group, self._session, self.backlog)
         self._read: Ask | None = None  # the read whose reply is still to come
-        self._asked = 0
+        self._count = 0  # that it asks for
+        self._asked = 0.0  # `Runner.asked` when it was sent
         self._received = 0  # bytes of this connection up to the last read's reply
         self._audits: list[float] = []
         self._heard = -1 if number == 0 else 0  # wakes met; slot 0 begins with one, for closed slots
@@ -117,19 +118,18 @@ class Consumer:
         """
         while self._session.connect(first=first):
             try:
-                self._ensure_group()
-                if not self._wait_for_fence(lambda: self._fence.holds):
+                self._mender.ensure_group()
+                if not self._standby.wait_for_lease():
                     return False
-                self._session.term = self._fence.term
                 self.backlog.recover()
             except (Lost, Refused) as error:
                 if first and str(error).startswith(_FOR_GOOD):
                     raise Misconfigured(
                         f"{self._spec.source.target}: stream {self._group.stream}: {error}"
                     ) from error
-                self._trouble(error)
+                self._mender.mend(error)
             else:
-                self._patience.restored()
+                self._mender.restored()
                 return True
         return False
 
@@ -143,7 +143,7 @@ class Consumer:
                 trouble = error
             # Outside of the handler: what fails next is not to be explained by what failed before.
             if trouble is not None and not self._controls.stopping:
-                self._trouble(trouble)
+                self._mender.mend(trouble)
                 self._reconnect()
 
     def drain(self) -> bool:
@@ -188,14 +188,16 @@ class Consumer:
         if self._controls.stopping:
             return  # what said so is read off its descriptor: no wait would end for it
         now = time.monotonic()
-        if not self._fence.is_open or self._fence.term != self._session.term:
-            self._stand_by()
+        if self._standby.is_wanted:
+            if self._standby.wait():
+                self._reconnect()
+                self._standby.look_again()
         elif self._heard < self._controls.wakes and not self.backlog.resting:
             wakes = self._controls.wakes
             self._stop_waiting()
             self.backlog.resting = True
             if self._number == 0:
-                self._adopt()
+                self._estate.adopt()
             self._heard = self._desk[D.WAKES] = wakes
         elif self._audit_is_due(now) and self._read is None:
             self._audits.pop(0)
@@ -207,7 +209,9 @@ class Consumer:
         elif self.backlog.todo:
             most = self._pace.count(self._spec.reading.batch_max)
             todo = self.backlog.todo
-            self._claims.run([todo.popleft() for _ in range(min(most, len(todo)))])
+            page = [todo.popleft() for _ in range(min(most, len(todo)))]
+            self._note_more()
+            self._claims.run(page)
         elif self.backlog.resting:
             self.backlog.rest()
         elif self.backlog.suspects and self._read is None and self._claims.run_suspect(self.backlog.suspects):
@@ -219,7 +223,7 @@ class Consumer:
         """Get the reply of a read, send the next one if it is worth it, handle the entries."""
         if self._read is None:
             self._send_read(self._block_ms(now))
-        read, asked = self._read, self._asked
+        read, count, asked = self._read, self._count, self._asked
         assert read is not None
         self._desk[D.STATE] = DeskState.IDLE
         if not self._session.wait(read, interruptible=True):
@@ -229,7 +233,7 @@ class Consumer:
         received = self._session.wire.received if self._session.wire else 0
         size, self._received = received - self._received, received
         found = entries(good(read.reply))
-        self._patience.restored()
+        self._mender.restored()
         if not found:
             busy = len(self._shelf) or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
@@ -239,9 +243,17 @@ class Consumer:
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
         # What a read sent ahead brings is pending and not yet seen: an audit would take it for stranded.
         quiet = self._audit_is_due(now) or self.backlog.resting or self.backlog.suspects
-        if self._pace.ahead(len(found), asked) and self._shelf.has_room and not quiet:
+        if self._runner.asked != asked:  # sent ahead of a batch that ran long: these may be lent by now
+            self.backlog.todo.extend((entry[0], 1) for entry in found)
+            return
+        if self._pace.ahead(len(found), count) and self._shelf.has_room and not quiet:
             self._send_read(None)
+        self._note_more()
         self._runner.run(found)
+
+    def _note_more(self) -> None:
+        """Tell the keeper, before a batch runs, whether more than it may lie here if it runs long."""
+        self._desk[D.MORE] = 1 if self._read is not None or self.backlog.todo else 0
 
     def _audit_is_due(self, now: float) -> bool:
         return bool(self._audits) and now >= self._audits[0]
@@ -253,9 +265,10 @@ class Consumer:
             self._reconnect()
 
     def _send_read(self, block_ms: int | None) -> None:
-        self._asked = self._pace.count(self._spec.reading.batch_max)
+        self._count = self._pace.count(self._spec.reading.batch_max, self._siblings.any_idle)
+        self._asked = self._runner.asked
         patience = REPLY_TIMEOUT_S + (block_ms or 0) / 1000
-        self._read = Ask(self._group.read(self._asked, block_ms), patience)
+        self._read = Ask(self._group.read(self._count, block_ms), patience)
         self._session.send(self._read)
 
     def _block_ms(self, now: float) -> int | None:
@@ -289,71 +302,8 @@ class Consumer:
             self._books.finish(ids, attempts, letters[0].outcome, dict(enumerate(letters)))
         again = [(item.entry, item.attempt) for item in due if item.letter is None]
         if again:
+            self._note_more()
             self._claims.run(again)
-
-    def _stand_by(self) -> None:
-        """Start nothing while the group is paused or the instance lease cannot be trusted.
-
-        Entries that were fetched and not started stay pending; they are found again by an audit, or, when
-        others may have acted since, by recovering as after a crash.
-        """
-        self._desk[D.STATE], self._desk[D.SETTLED] = DeskState.STANDING_BY, 0
-        if self._fence.paused and self._fence.holds:
-            if self._session.wire is not None:
-                self._session.send()  # what is finished need not wait for the end of a long pause
-            self._session.finish(time.monotonic() + 1)  # a read that waits would be given entries
-        if not self._wait_for_fence(lambda: self._fence.is_open):
-            return
-        self._reconnect()
-        term = self._fence.term
-        if self._session.wire is not None and term != self._session.term:
-            log.warning(
-                "consumer %s: the instance lease was lost for a while: looking what is still ours",
-                self._group.consumer,
-            )
-            self._session.renounce()
-            self._session.term = term
-            try:
-                self.backlog.recover()
-            except (Lost, Refused):
-                self._session.term = -1  # no term: what is still ours has to be looked at again
-                raise
-
-    def _wait_for_fence(self, is_open: Callable[[], bool]) -> bool:
-        """Wait for the keeper; False when the worker has to stop first."""
-        pause = _FENCE_FIRST_S
-        while not is_open():
-            if self._controls.stopping:
-                return False
-            wait_readable(self._controls.watch, pause)
-            self._controls.look()
-            pause = min(2 * pause, _FENCE_MAX_S)
-        return not self._controls.stopping
-
-    def _adopt(self) -> None:
-        """Take over what consumers of this instance left whose slots are closed for good."""
-        rows = info_rows(good(self._session.must(self._group.consumers())))
-        for number, name in orphans(rows, self._spec.source.instance, self._siblings.wanted):
-            # With its lock in hand, nobody can open the slot and claim the same entries.
-            if self._siblings.lock_closed(number):
-                try:
-                    taken = self.backlog.adopt(name, self._siblings.waiting(number))
-                finally:
-                    self._siblings.unlock(number)
-                log.info("took over %d entries from %s, whose slot is closed", taken, name)
-
-    def _ensure_group(self) -> str:
-        """Create the group and the consumer where they are missing.
-
-        Returns:
-            Why the group was not created; empty when it was.
-        """
-        source = self._spec.source
-        created, _ = self._session.call(self._group.create(source.start_id), self._group.create_consumer())
-        # A server that is full creates nothing; what is there can and must be read all the same.
-        if isinstance(created, Exception) and not str(created).startswith(("BUSYGROUP", "OOM")):
-            good(created)
-        return str(created) if isinstance(created, Exception) else ""
 
     def _reconnect(self) -> None:
         """Go on with a new connection: nothing finished is forgotten, nothing delivered overlooked."""
@@ -364,36 +314,3 @@ class Consumer:
         now = time.monotonic()
         # Again when the server must have noticed the end of the old connection's blocked read.
         self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
-
-    def _trouble(self, error: Exception) -> None:
-        """Say what is wrong with Redis, repair what we may, and do not hurry."""
-        if isinstance(error, Lost):
-            self._desk[D.CONNECTED] = 0
-        self._counters[C.REDIS_ERRORS] += 1
-        self._slot.ledger.publish()
-        words = self._session.words(error)
-        if isinstance(error, Refused) and str(error).startswith("NOGROUP"):
-            words = self._recreate(words)
-        if words and self._patience.is_news(words, time.monotonic()):
-            log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, words)
-        self._session.rest(self._patience.pause_s())
-
-    def _recreate(self, words: str) -> str:
-        """Create the group that is gone; return what there is to say if that was not done here."""
-        try:
-            refusal = self._ensure_group()
-        except (Lost, Refused) as error:
-            return f"{words}; the group cannot be created: {self._session.words(error)}"
-        if refusal.startswith("BUSYGROUP"):
-            return ""  # most often by another slot before us
-        if refusal:
-            return f"{words}; the group cannot be created: {self._session.words(Refused(refusal))}"
-        self._counters[C.GROUPS_RECREATED] += 1
-        log.error(
-            "group %s of stream %s was gone; created again at %s",
-            self._group.group, self._group.stream, self._spec.source.start_id,
-        )  # fmt: skip
-        return ""
-
-
-_FOR_GOOD = ("WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS")

@@ -1,17 +1,22 @@
 """How many entries to read at once, learnt from how long the handler takes. Pure.
 
 A read brings about `batch_s` seconds of work: one entry of a slow handler, so that nobody waits
-behind it while a neighbour is idle, and hundreds of a fast one. It grows by no more than a factor
-of eight, for a guess from a few entries may be wrong, and shrinks at once.
+behind it while a neighbour is idle, and hundreds of a fast one. It grows by no more than half:
+a guess from a few entries may be wrong, and of a burst that meets an idle pool nobody gets much more
+than the others. It shrinks at once. While a neighbour is idle a read brings a few milliseconds of work
+only: what comes in the meantime is the neighbour's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .spec import Reading
 
-_GROWTH = 8
+_GROWTH = 1.5
 _BYTES_MAX = 16 << 20  # of one reply: large payloads are read few at a time
 _KEEP = 0.7  # weight of the past when the handler gets faster
+_SHARE_S = 0.005  # of work in a batch, while a neighbour is idle
 READ_AHEAD_FROM = 8  # below this a batch is worth many round trips, and hoarding would show
 
 
@@ -24,24 +29,34 @@ class Pace:
         self.handler_s, self.entry_bytes = handler_s, entry_bytes
         self._last = reading.batch_max if handler_s else 0
 
-    def count(self, room: int) -> int:
-        """Return COUNT for the next read, at most `room`."""
+    def count(self, room: int, idle: Callable[[], bool] = lambda: False) -> int:
+        """Return COUNT for the next read.
+
+        Arguments:
+            room: at most so many.
+            idle: tells whether a neighbour has nothing to do; asked only if that matters.
+        """
         wanted = 1
         if self.handler_s:
             work = self._reading.batch_s / self.handler_s
-            wanted = int(min(work, max(1, self._last) * _GROWTH, self._reading.batch_max))
+            wanted = int(min(work, max(self._last + 1, self._last * _GROWTH), self._reading.batch_max))
         if self.entry_bytes:
             wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
+        if wanted > 1 and wanted * self.handler_s > _SHARE_S and idle():
+            wanted = int(_SHARE_S / self.handler_s)
         return max(1, min(wanted, room))
 
+    def opened(self, entries: int) -> None:
+        """Learn how many entries a batch has."""
+        self._last = entries
+
     def handled(self, entries: int, seconds: float) -> None:
-        """Learn from a finished run."""
+        """Learn from a finished part of a batch."""
         if not entries:
             return
         mean = seconds / entries
         slower = mean >= self.handler_s
         self.handler_s = mean if slower else _KEEP * self.handler_s + (1 - _KEEP) * mean
-        self._last = entries
 
     def received(self, entries: int, size: int) -> None:
         """Learn from a reply of `size` bytes."""

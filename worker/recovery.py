@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..ipc.journal import Batch, Kind, Outcome
+from ..ipc.ledger import INDEX_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,20 @@ class Plan:
     resting: set[bytes] = field(default_factory=set)
 
 
-def culprit(batches: Sequence[Batch], running: bool) -> int | None:
-    """Return the index, in the newest batch, of the entry that was in the hands of user code."""
+def culprit(batches: Sequence[Batch], running: bool, runs_on: int = 0) -> int | None:
+    """Return the index, in the newest batch, of the entry that was in the hands of user code.
+
+    Arguments:
+        batches: the journal, older first.
+        running: user code may have run.
+        runs_on: place of a start behind which nothing was started without being claimed again.
+    """
     if not running or not batches or batches[-1].kind is not Kind.RUN:
         return None
-    started = batches[-1].started
-    return started - 1 if 1 <= started <= len(batches[-1].ids) else None
+    at = batches[-1].started - 1
+    if at > 0 and runs_on == batches[-1].number << INDEX_BITS | at - 1:
+        return None  # its mark only says that the one before it has ended
+    return at if 0 <= at < len(batches[-1].ids) else None
 
 
 def plan(

@@ -3,6 +3,9 @@
 Order of writing, on which every promise about crashes rests: the journal names an entry before the
 handler gets it; a failure is on the shelf before its outcome is marked; an outcome is marked before
 the next entry starts; the ledger counts before Redis is told; a bank is reused after Redis confirmed.
+
+While one entry takes long, the keeper may lend those behind it to idle slots. It asks first, by a cell that
+the loop compares after each mark; from then on this process starts nothing that it has not claimed again.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ import logging
 import os
 import random
 import signal
+from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from types import FrameType
 
-from ..ipc.cells import D, DeskState
+from ..ipc.cells import D, DeskState, W
 from ..ipc.fence import Fence
 from ..ipc.journal import Outcome
 from ..ipc.ledger import C
@@ -51,8 +55,14 @@ class Runner:
         books: Books,
         controls: Controls,
         fence: Fence,
+        todo: deque[tuple[bytes, int]],
     ) -> None:
-        """Bring together what a batch passes through."""
+        """Bring together what a batch passes through.
+
+        Arguments:
+            todo: where (id, attempt) of entries go that have to be claimed before they may run.
+        """
+        self._todo = todo
         self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
         self._session, self._shelf, self._controls = session, shelf, controls
@@ -63,16 +73,25 @@ class Runner:
         self._alarm_s = 0.0 if handler.is_async else spec.soft_timeout_s
         self._letters: dict[int, Letter] = {}
         self._again: dict[bytes, int] = {}  # id -> number of the next attempt
+        self._asks = slot.ward.real[W.ASKED : W.ASKED + 1]
         if self._alarm_s:
             controls.use_alarm(self._on_alarm)
 
+    @property
+    def asked(self) -> float:
+        """Return what changes when the keeper asks us to make sure of all that we have not started."""
+        return self._asks[0]
+
     def run(self, entries: Sequence[Raw], attempts: Sequence[int] | None = None) -> None:
         """Handle entries in order; what is not started when the worker may not go on stays pending.
+
+        What is not started when the keeper asks goes to `todo`.
 
         Arguments:
             entries: as the server sent them, at most `JOURNAL_MAX`.
             attempts: the number of the attempt that each is here for; None when it is the first.
         """
+        asked = self.asked  # before the first mark: who has seen one of this batch asks later
         number = self._books.open([entry[0] for entry in entries], attempts)
         self._sums.counters[C.BATCHES] += 1
         self._sums.batch.add([len(entries)])
@@ -80,22 +99,27 @@ class Runner:
         at = 0
         fence, term = self._fence, self._session.term  # in another term the rest may belong to others
         while at < len(entries) and not self._controls.stopping and fence.is_open and fence.term == term:
-            start, at = at, self._chunk(entries, attempts, at)
+            start, at = at, self._chunk(entries, attempts, at, asked)
             self._session.check()
             self._controls.glance()
             self._settle(number, entries, attempts, start, at)
+            if self.asked != asked:
+                again = [1] * len(entries) if attempts is None else attempts
+                rest = zip((entry[0] for entry in entries[at:]), again[at:], strict=True)
+                self._todo.extendleft(reversed(list(rest)))
+                break  # what is done is acknowledged in the same write that claims
             if at < len(entries):
                 self._session.send()  # the rest may take long: what is done is acknowledged now
         self._desk[D.HELD] = 0
 
-    def _chunk(self, entries: Sequence[Raw], attempts: Sequence[int] | None, start: int) -> int:
-        """Handle entries from `start` for about a batch's time; return where it stopped.
+    def _chunk(self, entries: Sequence[Raw], attempts: Sequence[int] | None, start: int, asked: float) -> int:
+        """Handle entries from `start` for about a batch's time, or until asked; return where it stopped.
 
         This loop is what a message costs. All that can wait is done per chunk.
         """
         marks, running, clock = self._journal.marks, self._desk, monotonic
         handle, decode, quickly = self._call, self._decode, self._quick
-        new, stop = self._message, self._controls.stopping
+        new, stop, asks = self._message, self._controls.stopping, self._asks
         running[D.RUNNING] = 1
         if self._alarm_s:
             signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
@@ -106,6 +130,8 @@ class Runner:
             if stop or (now > until and at > start):
                 break
             marks[at] = now
+            if asks[0] != asked:  # after the mark: either the keeper sees it, or we see that it has asked
+                break
             message = new()
             message.entry, message.attempt = entry, 1 if attempts is None else attempts[at]
             try:

@@ -477,7 +477,8 @@ class Pool:
 
     def wait_settled(self) -> None:
         """Wait until nothing is unread and nothing is pending."""
-        until(lambda: self.pending() == 0 and self.unread() == 0, "an empty pending list and nothing unread")
+        # Read first: what is unread now may be pending a moment later, the reverse cannot be.
+        until(lambda: self.unread() == 0 and self.pending() == 0, "an empty pending list and nothing unread")
 
     def pending(self) -> int:
         """Return the length of the group's pending list."""

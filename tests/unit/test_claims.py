@@ -17,8 +17,11 @@ A, B, C, E = b"1-0", b"2-0", b"3-0", b"4-0"
 class Parts:
     """All that a claim passes through; answers as told, and notes what happens in which order."""
 
-    def __init__(self, results: list[Any], *, unchanged: bool = True, lane: bool = True) -> None:
+    def __init__(
+        self, results: list[Any], *, unchanged: bool = True, lane: bool = True, lent: tuple[bytes, ...] = ()
+    ) -> None:
         self.notes: list[Any] = []
+        self.lent = lent
         self.unchanged, self.lane = unchanged, lane
         note = self.notes.append
         self.session = SimpleNamespace(
@@ -38,7 +41,7 @@ class Parts:
 
     def claims(self) -> Claims:
         spec: Any = SimpleNamespace(retries=SimpleNamespace(max_attempts=3))
-        slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64))
+        slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64), loans=self.lent)
         parts = (self.siblings, Group("s", "g", "c"), self.session, self.shelf, self.books, self.runner)
         return Claims(spec, slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts))
 
@@ -57,6 +60,12 @@ def test_what_is_gone_is_not_called_lost_if_others_may_have_finished_it() -> Non
     parts = Parts([Claimed.GONE], unchanged=False)
     parts.claims().run([(A, 1)])
     assert parts.notes == [("forget", [A])]
+
+
+def test_what_was_lent_and_is_gone_was_finished_by_who_got_it() -> None:
+    parts = Parts([Claimed.GONE, Claimed.GONE], lent=(A,))
+    parts.claims().run([(A, 1), (B, 1)])
+    assert parts.notes == [("forget", [A]), ("lose", [(B, 1)])]
 
 
 def test_a_suspect_is_journalled_run_and_settled_before_anything_else() -> None:

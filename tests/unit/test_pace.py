@@ -16,6 +16,14 @@ def _pace(handler_s: float = 0.0, entry_bytes: float = 0.0) -> Pace:
     return Pace(READING, handler_s, entry_bytes)
 
 
+def _run(pace: Pace, handler_s: float) -> int:
+    """Handle a batch of as many entries as are asked for; return how many."""
+    count = pace.count(500)
+    pace.opened(count)
+    pace.handled(count, count * handler_s)
+    return count
+
+
 def test_a_worker_that_knows_nothing_reads_one_entry() -> None:
     assert _pace().count(500) == 1
 
@@ -23,11 +31,8 @@ def test_a_worker_that_knows_nothing_reads_one_entry() -> None:
 def test_the_count_grows_by_a_limited_factor_for_a_fast_handler() -> None:
     """A guess from one entry may be wrong."""
     pace = _pace()
-    counts = []
-    for _ in range(6):
-        counts.append(pace.count(500))
-        pace.handled(counts[-1], counts[-1] * 0.00001)
-    assert counts == [1, 8, 64, 500, 500, 500]
+    counts = [_run(pace, 0.00001) for _ in range(17)]
+    assert counts == [1, 2, 3, 4, 6, 9, 13, 19, 28, 42, 63, 94, 141, 211, 316, 474, 500]
 
 
 def test_one_entry_of_a_slow_handler() -> None:
@@ -38,9 +43,18 @@ def test_one_entry_of_a_slow_handler() -> None:
 
 def test_a_batch_is_about_the_wanted_time_of_work() -> None:
     pace = _pace()
-    for _ in range(5):
-        pace.handled(pace.count(500), pace.count(500) * 0.001)
+    for _ in range(12):
+        _run(pace, 0.001)
     assert pace.count(500) == pytest.approx(50, abs=1)
+
+
+def test_the_last_part_of_a_batch_is_no_small_batch() -> None:
+    """A batch that takes a little longer than wanted is counted in two parts."""
+    pace = _pace(0.001)
+    pace.opened(50)
+    pace.handled(48, 0.048)
+    pace.handled(2, 0.002)
+    assert pace.count(500) == 50
 
 
 def test_it_shrinks_at_once_and_recovers_slowly() -> None:
@@ -54,6 +68,16 @@ def test_it_shrinks_at_once_and_recovers_slowly() -> None:
 
 def test_a_successor_goes_on_with_what_its_predecessor_had_learnt() -> None:
     assert _pace(0.001).count(500) == 50
+
+
+def test_while_a_neighbour_is_idle_a_batch_is_a_few_milliseconds() -> None:
+    pace = _pace(0.001)
+    assert pace.count(500, lambda: True) == 5
+    assert pace.count(500, lambda: False) == 50
+
+
+def test_a_fast_handler_does_not_look_for_idle_neighbours() -> None:
+    assert _pace(0.00001).count(500, lambda: pytest.fail("it looked")) == 500
 
 
 def test_large_entries_are_read_few_at_a_time() -> None:

@@ -1,0 +1,221 @@
+"""The lender: while one entry of a slot takes long, those behind it go to slots that are idle.
+
+    keeper                                          worker
+    sees that an entry has run for long
+    stores ASKED                                    stores the mark of an entry, then compares ASKED:
+    waits, and reads the rows of the slot           changed: starts nothing that it has not claimed again,
+    looks again: the same entry still runs?         and a claim touches the row
+    lends what has not been touched since
+
+Either the worker's mark is seen at the second look, or the worker sees ASKED changed: it cannot be that
+neither happens. So from the second look on no row is started that has not been touched after it was read, and
+the script, however late it comes, leaves rows alone that were touched. See docs/decisions/0008-lending.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..ipc.cells import D, DeskState, P, PoolState, S, SeatState, W
+from ..ipc.fence import Fence
+from ..ipc.ledger import INDEX_BITS
+from ..ipc.loans import LOANS_MAX
+from ..ipc.segment import Segment
+from ..ipc.slot import Slot
+from ..streams import keys
+from ..streams.lending import Lending, Row, rows
+from ..streams.wire import Lost
+from .lending import deal, lendable
+from .line import Line
+from .settings import Pool
+
+log = logging.getLogger("rsq.keeper")
+
+LONG_S = 0.01  # an entry runs for long: to wait for more would cost more than to move what is behind it
+QUICK_S, CALM_S = 0.01, 0.05  # between two glances
+_QUICK_FOR_S = 10.0  # after a slot was seen with more than it runs
+_SLOTS_S = 1.0  # how often it is looked for new slots
+_BARRIER_S = 0.001  # until a store of ours is seen by a process that runs on, and the reverse
+_PAGE = 1024  # rows of a slot
+_REST_S = 1.0  # with nobody idle here, what waits so long is for idle slots of the fleet
+_AGAIN_FIRST_S, _AGAIN_MAX_S = 0.05, 1.0  # before a slot is looked at again where nothing was found
+_TROUBLE_S = 1.0
+_HANDED_S = 0.1  # so late a slot may notice that it was handed entries
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """An entry that runs for long in a slot."""
+
+    slot: int
+    parts: Slot
+    place: int
+    since: float
+
+
+class Lender:
+    """Lends between the slots of one pool."""
+
+    def __init__(self, pool: Pool, segment: Segment, line: Line, ring: Callable[[], None]) -> None:
+        """Look at nothing yet.
+
+        Arguments:
+            pool: whose entries these are.
+            segment: of that pool, open for writing.
+            line: to the server, of its own: another may be waiting on the keeper's.
+            ring: wakes the master.
+        """
+        source = pool.spec.source
+        self._segment, self._line, self._ring, self._instance = segment, line, ring, source.instance
+        self._fence = Fence(segment.keep)
+        self._commands = Lending(source.stream, source.group)
+        self._slots: dict[int, Slot] = {}
+        self._slots_due = self._quick_until = 0.0
+        self._handed: dict[int, tuple[int, float]] = {}  # slot -> how often it was handed entries, seen when
+        self._again: dict[int, tuple[int, float, float]] = {}  # slot -> place, not before, pause
+        self._rested: dict[int, tuple[int, float]] = {}  # slot -> place, not before: with nobody idle
+        self._asked, self._turn = 0.0, 0
+        self.due = 0.0  # of the next glance, monotonic
+
+    def glance(self, *, may_lend: bool) -> None:
+        """Look at the slots if it is time; lend what waits behind a long entry.
+
+        Arguments:
+            may_lend: nobody else is the keeper of this pool.
+        """
+        now = time.monotonic()
+        if now < self.due:
+            return
+        found = self._long(now)
+        self.due = now + (QUICK_S if now < self._quick_until else CALM_S)
+        state = self._segment.pool.view[P.STATE]
+        if not found or not may_lend or state not in (PoolState.RUNNING, PoolState.RELOADING):
+            return
+        try:
+            self._lend(found, now)
+        except Lost as error:
+            log.debug("nothing is lent for now: %s", error)
+            self.due = time.monotonic() + _TROUBLE_S
+
+    def _long(self, now: float) -> list[Long]:
+        """Return what runs for long with something behind it."""
+        if now >= self._slots_due:
+            self._slots_due = now + _SLOTS_S
+            for number in range(self._segment.capacity):
+                if number not in self._slots and self._segment.used(number):
+                    self._slots[number] = self._segment.slot(number)
+        found = []
+        for number, slot in self._slots.items():
+            desk, handed = slot.desk.view, slot.ward.view[W.HANDED]
+            if handed != self._handed.get(number, (0, 0.0))[0]:
+                self._handed[number] = handed, now
+            more = desk[D.HELD] > 1 or desk[D.MORE]
+            if desk[D.RUNNING] != 1:
+                continue
+            if more:
+                self._quick_until = now + _QUICK_FOR_S
+            elif number not in self._handed:
+                continue
+            place = slot.journal.place()
+            if place is None or now - place[1] < LONG_S:
+                continue
+            unseen = number in self._handed and self._handed[number][1] > place[1] - _HANDED_S
+            again = self._again.get(number)
+            if (more or unseen) and not (again and again[0] == place[0] and now < again[1]):
+                found.append(Long(number, slot, place[0], place[1]))
+        return found
+
+    def _idle(self) -> list[int]:
+        """Return the slots that wait for work, those first that were served last the last time."""
+        segment = self._segment
+        found = []
+        for number, slot in self._slots.items():
+            desk, seat = slot.desk, slot.seat.view
+            if number >= segment.pool.view[P.WORKERS] or seat[S.STATE] != SeatState.RUNNING:
+                continue
+            if desk.view[D.STATE] != DeskState.IDLE or desk.view[D.RUNNING] or not desk.view[D.CONNECTED]:
+                continue
+            if desk.real[D.BOOTED] and segment.slot_holder(number) == desk.view[D.PID]:
+                found.append(number)
+        self._turn += 1
+        start = self._turn % len(found) if found else 0
+        return found[start:] + found[:start]
+
+    def _lend(self, found: Sequence[Long], now: float) -> None:
+        idle = self._idle()
+        if not idle:
+            found = [one for one in found if now - one.since >= _REST_S and not self._has_rested(one, now)]
+        if not found or not self._fence.is_open or not self._line.connect():
+            return
+        term = self._fence.term
+        for one in found:
+            # Looked at before, stored after: a batch that begins later is not taken for the one we saw. No
+            # value comes twice, so a store that comes late cannot undo another.
+            self._asked = max(time.monotonic(), math.nextafter(self._asked, math.inf))
+            one.parts.ward.real[W.ASKED] = self._asked
+        time.sleep(_BARRIER_S)
+        replies = self._line.call(*(self._commands.held(self._name(one.slot), b"-", _PAGE) for one in found))
+        shares: list[tuple[Long, int, list[Row]]] = []
+        for one, reply in zip(found, replies, strict=True):
+            mine = self._free(one, reply, now, resting=bool(idle))
+            for target, part in deal(mine, idle or [one.slot], LOANS_MAX // 2).items():
+                shares.append((one, target, part))
+            idle = idle[len(mine) % len(idle) :] + idle[: len(mine) % len(idle)] if idle else idle
+        if shares and self._fence.is_open and self._fence.term == term:
+            self._send(shares)
+
+    def _has_rested(self, one: Long, now: float) -> bool:
+        """Tell whether what waits in a slot was put to rest just now, else note that it is."""
+        place, until = self._rested.get(one.slot, (0, 0.0))
+        if place == one.place and now < until:
+            return True
+        self._rested[one.slot] = one.place, now + _AGAIN_MAX_S
+        return False
+
+    def _free(self, one: Long, reply: Any, now: float, *, resting: bool) -> list[Row]:
+        """Return what may be lent of a slot: nothing if its worker has gone on."""
+        if isinstance(reply, Exception):
+            raise Lost(str(reply))
+        slot = one.parts
+        batches, waiting = slot.journal.batches(), slot.waiting.ids()
+        place = slot.journal.place()
+        runs_on = slot.desk.view[D.RUNNING] == 1 and place is not None
+        if not runs_on or not place or place[:2] != (one.place, one.since):
+            return []
+        if not batches or batches[-1].number != one.place >> INDEX_BITS:
+            return []
+        found = lendable(batches, waiting, rows(reply), _PAGE)
+        if not resting:
+            found = [row for row in found if not row.rests]
+        if not found and resting:
+            before, _, pause = self._again.get(one.slot, (0, 0.0, 0.0))
+            pause = min(2 * pause, _AGAIN_MAX_S) if before == one.place else _AGAIN_FIRST_S
+            self._again[one.slot] = one.place, now + pause, pause
+        return found
+
+    def _send(self, shares: Sequence[tuple[Long, int, list[Row]]]) -> None:
+        for one, _, part in shares:
+            one.parts.ward.view[W.RUNS_ON] = one.place
+            one.parts.loans.add(row.entry for row in part)
+        replies = self._line.call(
+            *(self._commands.lend(self._name(one.slot), self._name(to), part) for one, to, part in shares)
+        )
+        for (one, target, part), reply in zip(shares, replies, strict=True):
+            codes = [0] * len(part) if isinstance(reply, Exception) else reply
+            one.parts.loans.strike(row.entry for row, code in zip(part, codes, strict=True) if not code)
+            lent = sum(codes)
+            if lent:
+                self._slots[target].ward.view[W.HANDED] += 1
+            if lent and target != one.slot:
+                one.parts.ward.view[W.LENT] += lent
+                words = "slot %d: %d entries behind one that takes long are lent to slot %d"
+                log.debug(words, one.slot, lent, target)
+        self._ring()
+
+    def _name(self, slot: int) -> str:
+        return keys.consumer(self._instance, slot)
