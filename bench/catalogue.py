@@ -10,7 +10,17 @@ from typing import Protocol, cast
 
 from .answer import Answer, Scale
 
-NAMES = ("throughput", "latency", "mixed", "overhead", "recovery")
+NAMES = (
+    "throughput",
+    "latency",
+    "mixed",
+    "overhead",
+    "recovery",
+    "start",
+    "memory",
+    "push",
+    "scrape",
+)
 
 
 class Bench(Protocol):

@@ -6,6 +6,7 @@ twice strands or doubles messages. So: a connection is tried more than once, a c
 server has said that it did not execute it.
 """
 
+import inspect
 import re
 import socket
 import sys
@@ -49,6 +50,13 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 5, 3
 # Answers that say that nothing was executed, and that another server has to be found.
 _WRONG_SERVER = (MovedError, AskError, TryAgainError, ReadOnlyError, ClusterDownError)
 _AGAIN, _AGAIN_BASE_S, _AGAIN_MAX_S = 6, 0.1, 1.0
+# CLIENT SETINFO costs two round trips and is an error before 7.2, and to find out what it would say redis-py
+# reads the metadata of its package for each connection. How it is told to be quiet differs by release.
+_QUIET: dict[str, None] = dict.fromkeys(
+    ("driver_info",)
+    if "driver_info" in inspect.signature(AbstractConnection).parameters
+    else ("lib_name", "lib_version")
+)
 
 
 def client(
@@ -117,7 +125,6 @@ class _Patient(AbstractConnection):
     def __init__(self, find: Callable[[], Address] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self._find = find
-        _be_quiet(self)
 
     def connect(self) -> None:
         if self._sock is None:  # redis-py's pools call it for every use
@@ -212,11 +219,9 @@ def _find(target: Target, timeout_s: float) -> Address:
 
 
 def _connected(kind: Any, settings: dict[str, Any]) -> AbstractConnection:
-    connection = kind(**settings)
-    _be_quiet(connection)
-    connection.connect()
-    made: AbstractConnection = connection
-    return made
+    connection: AbstractConnection = kind(**settings)
+    connection.connect()  # type: ignore[no-untyped-call]
+    return connection
 
 
 def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, dict[str, Any]]:
@@ -227,6 +232,7 @@ def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, 
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "client_name": name and re.sub(r"[^!-~]", "_", name),  # the server takes no others
+        **_QUIET,
     }
     if kind is not UnixDomainSocketConnection:
         settings |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
@@ -243,10 +249,3 @@ def _keepalive() -> dict[int, int]:
     idle = "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE"
     wanted = {idle: KEEPALIVE_IDLE_S, "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S, "TCP_KEEPCNT": KEEPALIVE_PROBES}
     return {getattr(socket, option): value for option, value in wanted.items() if hasattr(socket, option)}
-
-
-def _be_quiet(connection: AbstractConnection) -> None:
-    # CLIENT SETINFO costs two round trips and is an error before 7.2; where it is kept differs by release.
-    for attribute in ("driver_info", "lib_name", "lib_version"):
-        if hasattr(connection, attribute):
-            setattr(connection, attribute, None)

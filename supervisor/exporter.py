@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from ..ipc.pipe import Pipe
 from ..ipc.segment import Segment
 from .frames import tell
-from .web import Server
 
 log = logging.getLogger("rsq.exporter")
 
@@ -77,6 +76,9 @@ def run(segment: Segment, listener: socket.socket | None, lifeline_fd: int) -> i
     Returns:
         The exit code.
     """
+    # Here, not above: a pool's start does not wait for a web server that the exporter alone needs.
+    from .web import Server
+
     server = None if listener is None else Server(segment, listener)
     pipes = _Pipes(segment)
     with _terminated() as wake_fd:

@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 
+from .. import __version__
 from ..ipc.cells import K, P, PoolState, Swept
 from ..ipc.fence import TRUSTED, Fence, boot_time
 from ..ipc.segment import Segment
@@ -27,7 +28,6 @@ from .crew import Crew
 from .leading import Lead
 from .lender import Lender
 from .line import Line
-from .metrics import version_of_rsq
 from .printable import one_line
 from .settings import Pool
 
@@ -301,7 +301,7 @@ class Keeper:
         states = self._crew.states
         host = socket.gethostname()
         return fleet.Report(
-            host, self._master, version_of_rsq(), started, time.time(), self._lease_s, states
+            host, self._master, __version__, started, time.time(), self._lease_s, states
         ).encode()
 
     def _let_go(self) -> None:

@@ -90,6 +90,7 @@ class Master:
         source = self._pool.spec.source
         log.info("pool %s, instance %s, on %s", self._pool.title, source.instance, source.target)
         self._publish()
+        self._hands.helpers["keeper"].ensure(time.monotonic())  # first of all: workers wait for its lease
         while self._code is None:
             self.tick()
         self._hands.end_helpers()

@@ -7,7 +7,6 @@ their own. Never a pid, never an entry id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -19,11 +18,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from .. import __version__
 from ..ipc.segment import Segment
 from .reading import snapshot
 from .view import Counts, PoolView, SlotView
 
-__all__ = ["REASONS", "Counts", "PoolCollector", "PoolView", "SlotView", "snapshot", "version_of_rsq"]
+__all__ = ["REASONS", "Counts", "PoolCollector", "PoolView", "SlotView", "snapshot"]
 
 POOL = ("stream", "group", "instance")
 SLOT = (*POOL, "slot")
@@ -62,21 +62,13 @@ _GAUGES: dict[str, tuple[Callable[[SlotView], float | None], str]] = {
 }
 
 
-def version_of_rsq() -> str:
-    """Return the version of the installed package."""
-    try:
-        return version("rsq-supervisor")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 class PoolCollector(Collector):
     """Reads a segment anew for every scrape; needs nobody's help for it, and disturbs nobody."""
 
     def __init__(self, segment: Segment) -> None:
         """Collect from an open segment."""
         self._segment = segment
-        self._version = version_of_rsq()
+        self._version = __version__
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of the pool, of one moment."""
