@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers-installed
 
 .PHONY: demo test check bench soak docs clean
 
@@ -17,7 +18,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)
+bench: $(PEERS)
 	$(BIN)/python -m rsq.bench all
 	$(BIN)/python -m rsq.bench.idle
 	$(BIN)/python -m rsq.bench.sweep
@@ -33,8 +34,13 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
+$(PEERS): $(STAMP)
+	@echo "adding the peers that the bench compares with, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $(PEERS)
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build/peers .mypy_cache .ruff_cache .pytest_cache
 
 docs: $(STAMP)
 	$(BIN)/python -m rsq.supervisor.reference > docs/configuration.md

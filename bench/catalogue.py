@@ -20,6 +20,7 @@ NAMES = (
     "memory",
     "push",
     "scrape",
+    "peers",
 )
 
 

@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,9 @@ from typing import Any
 import redis
 
 from ..streams import embedded
+from .adapters.account import PAYLOAD as PAYLOAD
 
 STREAM, GROUP = "events", "workers"
-PAYLOAD = {"order": 10_000_000, "customer": "c-1234567", "total": 12.5, "currency": "EUR", "note": "x" * 19}
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,36 @@ def pin(core: set[int]) -> None:
     os.sched_setaffinity(0, core)
 
 
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """Run a server of our own on a private socket, pinned; yield its URL."""
+def server(*, tcp: bool = False, data: Path | None = None) -> Iterator[str]:
+    """Run a server of our own, pinned; yield its URL.
+
+    Arguments:
+        tcp: listen on the loopback, for who cannot use a socket file.
+        data: a snapshot to begin with, as SAVE writes it.
+    """
     binary = shutil.which("redis-server") or str(embedded.binary())
     folder = Path(tempfile.mkdtemp(prefix="rsq-bench-"))
     core, _ = cores()
+    port = free_port() if tcp else 0
     words = (
-        f"--port 0 --unixsocket {folder}/s --save --appendonly no --dir {folder} --loglevel warning".split()
-    )
+        f"--bind 127.0.0.1 --port {port} --unixsocket {folder}/s --save --appendonly no --dir {folder}"
+        " --dbfilename dump.rdb --loglevel warning"
+    ).split()
+    if data is not None:
+        shutil.copy(data, folder / "dump.rdb")
     process = subprocess.Popen(
         [binary, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin(core)
     )
-    url = f"unix://{folder}/s"
+    url = f"redis://127.0.0.1:{port}/0" if tcp else f"unix://{folder}/s"
     try:
         client: Any = redis.Redis.from_url(url)
         deadline = time.monotonic() + 10
@@ -92,7 +110,7 @@ def server() -> Iterator[str]:
             try:
                 client.ping()
                 break
-            except redis.ConnectionError:
+            except redis.ConnectionError:  # which a server that still loads is, too
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

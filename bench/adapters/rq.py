@@ -1,0 +1,36 @@
+"""RQ on a Redis list: a worker process that forks for every job, by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .account import payload
+
+PACKAGES = ("rq", "redis")
+SETTINGS = {
+    "default": "a fork per job",
+    "tuned": "SimpleWorker: no fork, so no protection from a crash; json, no log of each job",
+}
+MESSAGES = {"default": 100, "tuned": 600}
+CANNOT = ""
+
+
+def send(url: str, numbers: Iterable[int]) -> None:
+    """Push one by one; a queue for each serializer."""
+    from redis import Redis
+    from rq import Queue
+    from rq.serializers import JSONSerializer
+
+    client = Redis.from_url(url)
+    other = Queue("tuned", client, serializer=JSONSerializer)
+    for number in numbers:
+        for queue in (Queue("default", client), other):
+            queue.enqueue("adapters.account.handled", payload(number))
+
+
+def work(url: str, setting: str) -> None:
+    """Be its command line."""
+    from rq.cli import main
+
+    more = ["-w", "rq.SimpleWorker", "-S", "rq.serializers.JSONSerializer", "--quiet"]
+    main(["worker", "--url", url, *(more if setting == "tuned" else []), setting])
