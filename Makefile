@@ -1,11 +1,11 @@
-# make demo | test | check | bench | soak | docs: each makes the environment first if it is missing.
+# make demo | test | check | bench | regress | soak | docs: each makes the environment first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 
-.PHONY: demo test check bench soak docs clean
+.PHONY: demo test check bench regress soak docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m rsq.examples.demo
@@ -19,9 +19,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(PEERS)
-	$(BIN)/python -m rsq.bench all
-	$(BIN)/python -m rsq.bench.idle
-	$(BIN)/python -m rsq.bench.sweep
+	$(BIN)/python -m rsq.bench all; $(BIN)/python -m rsq.bench page
+
+regress: $(STAMP)
+	$(BIN)/python -m rsq.bench run regress
 
 SECONDS ?= 600
 soak: $(STAMP)

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as Grid
 
-from . import rig
+from . import page, rig
 from .answer import Answer, Scale, keep
 from .catalogue import NAMES, bench
 
-RESULTS = Path("build/bench")
+RESULTS, DOCS = Path("build/bench"), Path("docs")
 
 
 def show(answer: Answer, console: Console) -> None:
@@ -45,11 +45,15 @@ def main() -> int:
     for verb in (run, whole):
         verb.add_argument("--runs", type=int, default=5, help="measure every side so often, in turn")
         verb.add_argument("--size", type=float, default=1.0, help="multiply numbers of messages with this")
+    verbs.add_parser("page", help="write docs/benchmarks.md and its pictures from the kept answers")
     wanted = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     if wanted.verb == "list":
         for name in NAMES:
             console.print(f"{name:12} {bench(name).QUESTION}")
+        return 0
+    if wanted.verb == "page":
+        console.print(f"docs/benchmarks.md shows {', '.join(page.write(RESULTS, DOCS))}")
         return 0
     missed = False
     for name in NAMES if wanted.verb == "all" else wanted.names:

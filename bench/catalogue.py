@@ -20,7 +20,12 @@ NAMES = (
     "memory",
     "push",
     "scrape",
+    "idle",
+    "sweep",
     "peers",
+    "growth",
+    "regress",
+    "scaling",
 )
 
 

@@ -1,16 +1,8 @@
-"""What a pool costs when there is nothing to do, and what a fleet costs its server.
-
-python -m rsq.bench.idle [--seconds 30] [--instances 50]
-
-Commands are counted as clients send them (MONITOR; what scripts call is the server's affair), CPU seconds
-come from the operating system's accounts.
-"""
+"""What a pool costs when there is nothing to do, and what a fleet costs its server."""
 
 from __future__ import annotations
 
-import argparse
 import heapq
-import os
 import signal
 import subprocess
 import sys
@@ -31,9 +23,17 @@ from ..streams.connection import target
 from ..streams.group import pack
 from ..streams.wire import Wire
 from . import rig
+from .answer import Answer, Figure, Scale
 
-WORKERS, LEASE_S = 8, 15.0
-MOST_COMMANDS, MOST_CORE, MOST_SERVER = 3.0, 0.005, 0.01
+QUESTION = "What does a pool cost while there is nothing to do, and what do fifty of them cost the server?"
+METHOD = (
+    "A pool of 8 with its defaults, leading and sweeping, and an empty stream. Commands are counted as "
+    "clients send them (MONITOR; what scripts call is the server's affair), CPU seconds come from the "
+    "operating system's accounts. The fleet: the beats and waits of 50 keepers, sent by one process; CPU "
+    "of the server."
+)
+WORKERS, INSTANCES, LEASE_S = 8, 50, 15.0
+SECONDS = 30.0
 _SETTLE_S = LEASE_S + 6.0  # a leader sweeps only then
 
 
@@ -83,23 +83,20 @@ def used_s(process: psutil.Process) -> float:
     return sum(times.user + times.system for times in (one.cpu_times() for one in family))
 
 
-def one_pool(url: str, seconds: float) -> bool:
-    """Measure one idle pool; tell whether it stays below the targets."""
+def one_pool(url: str, seconds: float) -> tuple[float, float, str]:
+    """Return commands per second and the share of a core that one idle pool takes, and which commands."""
     with pool(url) as master:
         time.sleep(_SETTLE_S)
         before, at = used_s(master), time.monotonic()
         seen = commands(url, seconds)
         passed = time.monotonic() - at
         core = (used_s(master) - before) / passed
-    rate = seen.total() / passed
     each = ", ".join(f"{name} {count / passed:.2f}" for name, count in seen.most_common())
-    print(f"idle pool of {WORKERS}: {rate:.2f} commands/s ({each}), target at most {MOST_COMMANDS:g}")
-    print(f"  {core:.2%} of a core for all its processes, target at most {MOST_CORE:.1%}")
-    return rate <= MOST_COMMANDS and core <= MOST_CORE
+    return seen.total() / passed, core, each
 
 
-def many(url: str, instances: int, seconds: float) -> bool:
-    """Measure what the keepers of a fleet cost the server; tell whether it stays below the target."""
+def many(url: str, instances: int, seconds: float) -> float:
+    """Return the share of a core that the keepers of a fleet cost the server."""
     client: Any = redis.Redis.from_url(url)
     client.flushall()
     client.xgroup_create(rig.STREAM, rig.GROUP, "0", mkstream=True)
@@ -117,7 +114,7 @@ def many(url: str, instances: int, seconds: float) -> bool:
         lines.append((Wire(target(url), name, 5.0), who, report))
         heapq.heappush(due, (time.monotonic() + number * LEASE_S / 3 / instances, number))
     waiting: set[int] = set()  # whose wait for a word is still to be answered
-    begun, before, beats = time.monotonic(), sum(server.cpu_times()[:2]), 0
+    begun, before = time.monotonic(), sum(server.cpu_times()[:2])
     while time.monotonic() < begun + seconds:
         at, number = heapq.heappop(due)
         time.sleep(max(0.0, at - time.monotonic()))
@@ -128,33 +125,33 @@ def many(url: str, instances: int, seconds: float) -> bool:
         waiting.add(number)
         _, reply = wire.receive(time.monotonic() + 5)
         assert beat.parse(reply).lease.held, "a beat was refused: the figure means nothing"
-        beats += 1
         heapq.heappush(due, (at + LEASE_S / 3, number))
     passed = time.monotonic() - begun
     share = (sum(server.cpu_times()[:2]) - before) / passed
     for wire, _, _ in lines:
         wire.close()
-    print(
-        f"{instances} instances of {WORKERS} slots: {beats / passed:.1f} beats/s cost the server {share:.2%}"
-    )
-    print(f"  of a core, target below {MOST_SERVER:.0%}")
-    return share < MOST_SERVER
+    return share
 
 
-def main() -> None:
-    """Measure both, print the figures beside the targets."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--instances", type=int, default=50)
-    wanted = parser.parse_args()
+def answer(scale: Scale) -> Answer:
+    """Measure both."""
+    seconds = max(10.0, SECONDS * scale.size)
     with rig.server() as url:
-        print(f"server {rig.version(url)}, {os.cpu_count()} cores, {wanted.seconds:g} s each")
-        met = one_pool(url, wanted.seconds)
-        met = many(url, wanted.instances, wanted.seconds) and met
-    print("targets met" if met else "targets missed")
-
-
-if __name__ == "__main__":
-    main()
+        rate, core, each = one_pool(url, seconds)
+        server = many(url, INSTANCES, seconds)
+    return Answer(
+        "idle",
+        QUESTION,
+        METHOD,
+        (
+            Figure(f"an idle pool of {WORKERS}: commands", (rate,), "/s", at_most=3.0),
+            Figure("CPU of all its processes", (core * 100,), "% of a core", at_most=0.5),
+            Figure(
+                f"{INSTANCES} instances' keepers: CPU of the server",
+                (server * 100,),
+                "% of a core",
+                at_most=1.0,
+            ),
+        ),
+        notes=(f"Its commands: {each} each second.",),
+    )

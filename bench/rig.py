@@ -139,6 +139,7 @@ def machine() -> dict[str, str]:
     with server() as url:
         found["server"] = version(url)
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "processor": model,
         "cores": str(len(os.sched_getaffinity(0))),
         "system": f"{platform.system()} {platform.release()}",

@@ -1,16 +1,8 @@
-"""What a sweep costs the server: a pass over a million live entries, and the taking of a lost host's.
-
-python -m rsq.bench.sweep [--live 1000000] [--dead 100000]
-
-Server CPU is that of the whole server while the pass goes on. How long it was kept from others: the CPU of
-its main thread for one write (which may be several commands, served back to back), as the kernel accounts it,
-so that other work of the machine is not in it. What that adds, by the clock: the longest command by SLOWLOG,
-and the longest write as its sender waited for it; these are not judged.
-"""
+"""What a sweep costs the server: a pass over a million live entries, and the taking of a lost host's."""
 
 from __future__ import annotations
 
-import argparse
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +16,18 @@ from ..streams.wire import Wire
 from ..supervisor.settings import Pool, build
 from ..supervisor.sweep import Sweeper
 from . import rig
+from .answer import Answer, Figure, Scale
 
+QUESTION = "What does a sweep cost the server?"
+METHOD = (
+    "Half of the live entries are held by few slots that hold very much each, half by many that hold "
+    "less; the leader's sweep goes over them at its own pace, then over those of a lost host. Server CPU "
+    "is that of the whole server while a pass goes on. How long it was kept from others: the CPU of its "
+    "main thread for one write (which may be several commands, served back to back), as the kernel "
+    "accounts it, so that other work of the machine is not in it. What is measured by the clock is not "
+    "judged."
+)
+LIVE, DEAD, PASSES = 1_000_000, 100_000, 3
 HOSTS, FULL, SLOTS = 24, 2, 8
 FOREVER_MS = 10**9
 PASS_MS, BLOCK_MS = 100, 5
@@ -106,17 +109,17 @@ class Leader:
         used = self.client.info("cpu")
         return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
-    def judge_writes(self) -> None:
-        """Print how long writes kept the server."""
-        waits, spent = sorted(self.waits), sorted(self.spent)
-        judge("most CPU of the server for one write", spent[-1] * 1000, BLOCK_MS)
-        tell("99th percentile of that", spent[len(spent) * 99 // 100] * 1000)
-        tell("longest write by the clock", waits[-1] * 1000)
-        self.waits = []
-        for _ in waits:
+    def writes(self) -> tuple[float, float]:
+        """Most CPU milliseconds of the server for one write, and the longest write by the clock."""
+        return max(self.spent) * 1000, max(self.waits) * 1000
+
+    def noise(self) -> float:
+        """Return the longest PING in ms of as many as there were writes."""
+        writes, self.waits = len(self.waits), []
+        for _ in range(writes):
             self.call(pack("PING"))
             time.sleep(0.001)
-        tell("longest of as many PINGs: the noise here", max(self.waits) * 1000)
+        return max(self.waits) * 1000
 
 
 def pool(url: str) -> Pool:
@@ -133,65 +136,67 @@ def pool(url: str) -> Pool:
     return build(values, metrics_asked=False)
 
 
-def tell(what: str, value: float) -> None:
-    """Print a figure that has no target."""
-    print(f"  {what:<44} {value:9.2f} ms")
-
-
-def judge(what: str, value: float, most: float) -> None:
-    """Print a figure beside its target."""
-    words = "met" if value <= most else "MISSED"
-    print(f"  {what:<44} {value:9.2f} ms, target at most {most:g}: {words}")
-
-
-def run(url: str, live: int, dead: int) -> None:
-    """Measure passes over live entries, then the taking of a lost host's."""
-    client: Any = redis.Redis.from_url(url)
-    client.xgroup_create(rig.STREAM, rig.GROUP, "0", mkstream=True)
-    leader = Leader(url)
-    # Half of it with few slots that hold very much each, half with many that hold less.
+def load(leader: Leader, live: int) -> int:
+    """Let hosts that live hold entries; return how many."""
     for number in range(HOSTS):
         leader.host(f"host-{number}", fleet.BUSY)
         leader.fill(f"host-{number}", live // 2 // SLOTS // (FULL if number < FULL else HOSTS - FULL))
-    found = client.xpending(rig.STREAM, rig.GROUP)["pending"]
-    print(f"a pass over {found:,} live entries of {HOSTS * SLOTS} busy slots")
-    for _ in range(3):
-        leader.reset()
-        wall_s, turns = leader.sweep()
-        server_ms, longest_ms = leader.cost()
-        judge(f"server CPU of a pass ({turns} turns, {wall_s:.2f} s)", server_ms, PASS_MS)
-        tell("longest command by the clock", longest_ms)
-        leader.judge_writes()
+    return int(leader.client.xpending(rig.STREAM, rig.GROUP)["pending"])
+
+
+def lose(leader: Leader, dead: int) -> None:
+    """Let a host hold entries and be gone for longer than its lease."""
     leader.host("lost", fleet.BUSY)
     for who, ids in leader.fill("lost", dead // SLOTS):
         for at in range(0, len(ids), 1000):
             page = ids[at : at + 1000]
             leader.call(pack("XCLAIM", rig.STREAM, rig.GROUP, who, 0, *page, "IDLE", 20_000, "JUSTID"))
-    client.delete(keys.lease(rig.STREAM, rig.GROUP, "lost"))
-    leader.reset()
-    wall_s, turns = leader.sweep()
-    server_ms, longest_ms = leader.cost()
-    taken = int(client.hget(keys.swept(rig.STREAM, rig.GROUP), "taken") or 0)
-    if taken != dead // SLOTS * SLOTS:
-        raise rig.Void(f"{taken} entries were taken, not {dead}")
-    print(f"a lost host's {taken:,} entries, all handed over in {wall_s:.2f} s, {turns} turns:")
-    print(f"  {'server CPU':<44} {server_ms:9.2f} ms, {server_ms / taken * 1000:.2f} us each")
-    tell("longest command by the clock", longest_ms)
-    leader.judge_writes()
+    leader.client.delete(keys.lease(rig.STREAM, rig.GROUP, "lost"))
 
 
-def main() -> None:
-    """Measure on a server of our own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--live", type=int, default=1_000_000)
-    parser.add_argument("--dead", type=int, default=100_000)
-    wanted = parser.parse_args()
+def answer(scale: Scale) -> Answer:
+    """Measure passes over live entries, then the taking of a lost host's.
+
+    Raises:
+        rig.Void: not all of the lost host's entries were taken.
+    """
+    dead = scale.messages(DEAD) // SLOTS * SLOTS
+    costs, blocks, clocks = [], [], []
     with rig.server() as url:
-        print(f"server {rig.version(url)}")
-        run(url, wanted.live, wanted.dead)
-
-
-if __name__ == "__main__":
-    main()
+        client: Any = redis.Redis.from_url(url)
+        client.xgroup_create(rig.STREAM, rig.GROUP, "0", mkstream=True)
+        leader = Leader(url)
+        found = load(leader, scale.messages(LIVE))
+        for _ in range(PASSES):
+            leader.reset()
+            leader.sweep()
+            costs.append(leader.cost()[0])
+            spent, longest = leader.writes()
+            blocks.append(spent)
+            clocks.append(longest)
+        lose(leader, dead)
+        leader.reset()
+        wall_s, _ = leader.sweep()
+        server_ms, _ = leader.cost()
+        taken = int(client.hget(keys.swept(rig.STREAM, rig.GROUP), "taken") or 0)
+        if taken != dead:
+            raise rig.Void(f"{taken} entries were taken, not {dead}")
+        spent, longest = leader.writes()
+        noise = leader.noise()
+    words = (
+        f"By the clock a write took {statistics.median(clocks):.1f} ms at most in a pass, {longest:.1f} ms"
+        f" while a lost host was taken over; of as many PINGs the longest took {noise:.1f} ms."
+    )
+    return Answer(
+        "sweep",
+        QUESTION,
+        METHOD,
+        (
+            Figure(f"a pass over {found:,} live entries: server CPU", tuple(costs), "ms", at_most=PASS_MS),
+            Figure("most server CPU for one write", tuple(blocks), "ms", at_most=BLOCK_MS),
+            Figure(f"{taken:,} entries of a lost host: server CPU", (server_ms / taken * 1000,), "us each"),
+            Figure("most server CPU for one write of that", (spent,), "ms", at_most=BLOCK_MS),
+            Figure("all of them handed over", (wall_s,), "s"),
+        ),
+        notes=(words,),
+    )

@@ -1,0 +1,333 @@
+"""Whether a message costs more where there is more of anything else: workers, slots, pending, history."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import redis
+
+from ..streams import fleet, keys
+from ..streams.connection import target
+from ..streams.group import RESTING_MS, pack
+from ..streams.wire import Wire
+from . import rig
+from .answer import Answer, Figure, Plot, Scale, Table, number, ratios
+
+QUESTION = "Does a message cost more with more workers, slots, pending entries, or a longer stream?"
+METHOD = (
+    "Every point has a server of its own, filled beforehand; all servers share a core, the pool has the"
+    " other. The points are run in turn, up to three times (what rests at the own consumer: once, the small"
+    " points so often that they come to as many messages as the middle one), and a ratio is of one turn. A"
+    " run handles 200,000 new messages of 100 bytes, with many workers 20,000 for each, or what rests, with a"
+    " no-op handler, everything on; then they are deleted again. Worker CPU counts from the first message"
+    " on, with entries resting from before recovery on; of many workers it is the sum. Server CPU is all"
+    " that the server used meanwhile."
+)
+MESSAGES = 200_000
+EACH = 20_000  # messages for every worker, where there are many
+MOST = 1.2  # a cost that does not grow, and the noise of a shared machine
+INSTANCE = "bench"
+NOTES = (
+    (
+        "Entries that rest are claimed before they are handled, with scripts that look first: each costs"
+        " several times what a new one costs, however many there are."
+    ),
+    (
+        "A worker looks at all that is pending under its own name before it begins: about three seconds of"
+        " CPU with a million. Of what it holds by itself there are some thousands at most."
+    ),
+)
+_FOREVER_MS = 10**9
+_PAGE = 1000
+_ADD = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'data', ARGV[2]) end"
+_DELETE = """
+local rows = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1000)
+local ids = {}
+for i, row in ipairs(rows) do ids[i] = row[1] end
+return #ids > 0 and redis.call('XDEL', KEYS[1], unpack(ids)) or 0
+"""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one run cost, in CPU microseconds per message, and in seconds for all but the workers."""
+
+    worker_us: float
+    server_us: float
+    others_s: float
+
+
+@dataclass
+class Point:
+    """One server and one pool at one place of a curve.
+
+    Arguments:
+        x: how many of what the curve is about.
+        url: of the server.
+        folder: runtime directory, kept from run to run.
+        messages: new ones in each run.
+        workers: of the pool.
+        resting: entries that rest at the own consumer before each run.
+        times: runs in a turn.
+        spent: a mean for each turn.
+    """
+
+    x: int
+    url: str
+    folder: str
+    messages: int
+    workers: int = 1
+    resting: int = 0
+    times: int = 1
+    spent: list[Spent] = field(default_factory=list)
+
+    def turn(self) -> None:
+        """Measure once more.
+
+        Raises:
+            rig.Void: not every message was handled exactly once.
+        """
+        runs = [self._run() for _ in range(self.times)]
+        self.spent.append(Spent(*(sum(column) / self.times for column in zip(*runs, strict=True))))
+
+    def _run(self) -> tuple[float, float, float]:
+        client: Any = redis.Redis.from_url(self.url)
+        last, wanted = client.xinfo_stream(rig.STREAM)["last-generated-id"], self.messages + self.resting
+        add(client, wanted)
+        if self.resting:
+            read(self.url, keys.consumer(INSTANCE, 0), self.resting, rest=True)
+        server, others, rows = self._pool(client)
+        handled, kept = sum(row["messages"] for row in rows), self._own(client)
+        if handled != wanted or kept:
+            raise rig.Void(f"{handled} messages of {wanted} were handled, {kept} are pending")
+        while client.eval(_DELETE, 1, rig.STREAM, last):
+            pass
+        worker = sum(row["cpu_s" if self.resting else "handling_s"] for row in rows)
+        return worker / handled * 1e6, server / handled * 1e6, others
+
+    def _pool(self, client: Any) -> tuple[float, float, list[dict[str, Any]]]:
+        """Run the pool until the stream is empty; return CPU of server and helpers, and the workers' rows."""
+        report = Path(self.folder, "report")
+        report.unlink(missing_ok=True)
+        before, children = server_s(client), resource.getrusage(resource.RUSAGE_CHILDREN)
+        pool(self.url, self.folder, self.workers, report)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rows = [json.loads(line) for line in report.read_text().splitlines()]
+        whole = used.ru_utime + used.ru_stime - children.ru_utime - children.ru_stime
+        return server_s(client) - before, whole - sum(row["cpu_s"] for row in rows), rows
+
+    def _own(self, client: Any) -> int:
+        """Return how many entries the pool has pending."""
+        rows = client.xinfo_consumers(rig.STREAM, rig.GROUP)
+        return sum(row["pending"] for row in rows if row["name"].startswith(f"{INSTANCE}:".encode()))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points that differ in one thing."""
+
+    name: str
+    title: str
+    x: str
+    points: list[Point]
+
+    def turn(self, number: int) -> None:
+        """Measure all points once more; a curve whose points take long has one turn."""
+        for point in self.points:
+            if not number or not point.resting:
+                point.turn()
+
+
+def server_s(client: Any) -> float:
+    """Return the CPU seconds that a server has used."""
+    used = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+
+def pool(url: str, folder: str, workers: int, report: Path) -> None:
+    """Run a pool until the stream is empty."""
+    _, core = rig.cores()
+    command = [
+        sys.executable, "-m", "rsq.supervisor.cli", "--workers", str(workers), "--redis", url,
+        "--instance", INSTANCE, "--stop-when-empty", "--runtime-dir", folder, "--metrics", "127.0.0.1:0",
+        "--log-level", "error", "rsq.bench.counted:noop",
+    ]  # fmt: skip
+    environment = {**os.environ, "RSQ_BENCH_REPORT": str(report)}
+    subprocess.run(command, env=environment, preexec_fn=lambda: rig.pin(core), check=True)
+
+
+def add(client: Any, messages: int) -> None:
+    """Add messages of 100 bytes, quickly."""
+    body = json.dumps(rig.PAYLOAD, separators=(",", ":"))
+    for at in range(0, messages, 10_000):
+        client.eval(_ADD, 1, rig.STREAM, min(10_000, messages - at), body)
+
+
+def read(url: str, consumer: str, count: int, *, rest: bool) -> None:
+    """Let a consumer have the next entries pending.
+
+    Arguments:
+        rest: they lie as if they had been handed back, never started.
+    """
+    wire = Wire(target(url), "bench", 60.0)
+    for at in range(0, count, _PAGE):
+        words = ("GROUP", rig.GROUP, consumer, "COUNT", min(_PAGE, count - at), "STREAMS", rig.STREAM, ">")
+        wire.send(pack("XREADGROUP", *words))
+        _, reply = wire.receive(time.monotonic() + 60)
+        if rest:
+            ids = [entry for entry, _ in reply[0][1]]
+            options = ("IDLE", RESTING_MS, "RETRYCOUNT", 0, "JUSTID")
+            wire.send(pack("XCLAIM", rig.STREAM, rig.GROUP, consumer, 0, *ids, *options))
+            wire.receive(time.monotonic() + 60)
+    wire.close()
+
+
+def elsewhere(url: str, client: Any, count: int) -> None:
+    """Let eight busy slots of eight living instances have entries pending."""
+    add(client, count)
+    for host in (f"other-{n}" for n in range(8)) if count else ():
+        client.set(keys.lease(rig.STREAM, rig.GROUP, host), f"1 x {host}", px=_FOREVER_MS)
+        slots = dict.fromkeys(range(8), fleet.BUSY)
+        said = fleet.Report(host, 1, "0", time.time(), time.time(), 15.0, slots)
+        client.hset(keys.instances(rig.STREAM, rig.GROUP), host, said.encode())
+        for slot in range(8):
+            read(url, keys.consumer(host, slot), -(-count // 64), rest=False)
+
+
+def history(client: Any, count: int) -> None:
+    """Let the group be done with so many entries that are still in the stream."""
+    add(client, count)
+    client.xgroup_setid(rig.STREAM, rig.GROUP, "$")
+
+
+def curves(scale: Scale, stack: ExitStack, wanted: Sequence[str]) -> Iterator[Curve]:
+    """Fill a server for every point of the curves wanted."""
+    few = scale.messages(MESSAGES)
+
+    def point(
+        x: int,
+        fill: Callable[[str, Any], None] = lambda *_: None,
+        messages: int = few,
+        workers: int = 1,
+        resting: int = 0,
+        times: int = 1,
+    ) -> Point:
+        url = stack.enter_context(rig.server())
+        client: Any = redis.Redis.from_url(url)
+        client.xgroup_create(rig.STREAM, rig.GROUP, "0", mkstream=True)
+        fill(url, client)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rsq-bench-"))
+        return Point(x, url, folder, messages, workers, resting, times)
+
+    def slots(x: int) -> Point:
+        made = point(x)
+        pool(made.url, made.folder, x, Path(made.folder, "unused"))
+        return made
+
+    sizes = {
+        "workers": (1, 4, 16, 64),
+        "slots": (1, 8, 64),
+        "elsewhere": tuple(scale.messages(n) if n else 0 for n in (0, 1000, 100_000, 1_000_000)),
+        "own": tuple(scale.messages(n) for n in (20_000, 100_000, 1_000_000)),
+        "length": tuple(scale.messages(n) for n in (10_000, 100_000, 1_000_000, 5_000_000)),
+    }
+    each = scale.messages(EACH)
+    makers: dict[str, tuple[str, str, Callable[[int], Point]]] = {
+        "workers": (
+            "Workers of the pool", "workers", lambda x: point(x, workers=x, messages=each * x)
+        ),
+        "slots": ("Slots in the segment, one worker at work", "slots that were ever used", slots),
+        "elsewhere": (
+            "Entries pending at other consumers", "entries pending elsewhere",
+            lambda x: point(x, lambda url, client: elsewhere(url, client, x)),
+        ),
+        "own": (
+            "Entries resting at the own consumer", "entries resting at the start",
+            lambda x: point(x, resting=x, messages=0, times=max(1, scale.messages(100_000) // x)),
+        ),
+        "length": (
+            "Entries that are already in the stream", "entries",
+            lambda x: point(x, lambda _, client: history(client, x)),
+        ),
+    }  # fmt: skip
+    for name in wanted:
+        title, words, maker = makers[name]
+        yield Curve(name, title, words, [maker(x) for x in sizes[name]])
+
+
+ALL = ("workers", "slots", "elsewhere", "own", "length")
+
+
+def answer(scale: Scale, wanted: Sequence[str] = ALL) -> Answer:
+    """Measure all points in turn."""
+    with ExitStack() as stack:
+        made = list(curves(scale, stack, wanted))
+        for number in range(min(scale.runs, 3)):
+            for curve in made:
+                curve.turn(number)
+    return Answer(
+        "growth",
+        QUESTION,
+        METHOD,
+        tuple(figure for curve in made for figure in figures(curve)),
+        tuple(table(curve) for curve in made),
+        tuple(plot(curve) for curve in made),
+        NOTES,
+    )
+
+
+def figures(curve: Curve) -> Iterator[Figure]:
+    """Yield for worker and server what the largest point costs over what the smallest costs."""
+    first, last = curve.points[0], curve.points[-1]
+    for who, cost in (("worker", worker_us), ("server", server_us)):
+        grown = ratios([cost(one) for one in last.spent], [cost(one) for one in first.spent])
+        what = f"{who} CPU: {last.x:,} over {first.x:,} {curve.x}"
+        yield Figure(what, grown, "times", at_most=MOST)
+
+
+def worker_us(spent: Spent) -> float:
+    """Return what the workers used."""
+    return spent.worker_us
+
+
+def server_us(spent: Spent) -> float:
+    """Return what the server used."""
+    return spent.server_us
+
+
+def table(curve: Curve) -> Table:
+    """Return all points, medians."""
+    rows = []
+    for point in curve.points:
+        columns = (
+            [spent.worker_us for spent in point.spent],
+            [spent.server_us for spent in point.spent],
+            [spent.others_s for spent in point.spent],
+        )
+        rows.append((f"{point.x:,}", *(number(median(column)) for column in columns)))
+    head = (curve.x, "workers, us a message", "server, us a message", "master, keeper, exporter, start: s")
+    return Table(curve.title, head, tuple(rows))
+
+
+def plot(curve: Curve) -> Plot:
+    """Return the curve of both."""
+    series: dict[str, list[float]] = {"worker": [], "server": []}
+    for point in curve.points:
+        for name, cost in (("worker", worker_us), ("server", server_us)):
+            series[name] += [point.x, median(cost(spent) for spent in point.spent)]
+    return Plot(
+        f"growth-{curve.name}", "lines", curve.title, curve.x, "CPU, us a message", series,
+        log_x=True, ours=("worker",),
+    )  # fmt: skip
