@@ -75,6 +75,7 @@ class K(IntEnum):
     PAUSED = auto()  # 1 while the group is paused
     LEADING = auto()  # 1 while this pool leads the group
     LEADER_EPOCH = auto()  # fencing token of the leader's term, whoever leads
+    CALM = auto()  # 1 while the keeper looks at the slots now and then only: see nudge
     SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
 
 

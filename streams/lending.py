@@ -29,6 +29,11 @@ class Row(NamedTuple):
         return self.idle_ms >= RESTING_MS
 
     @property
+    def is_fresh(self) -> bool:
+        """Tell whether it was touched so lately that the next touch may look like the same."""
+        return self.idle_ms <= 2 * OFF_MS
+
+    @property
     def is_suspect(self) -> bool:
         """Tell whether it was left by a host that was lost."""
         return self.idle_ms >= SUSPECT_MS

@@ -21,6 +21,7 @@ import time
 from .. import __version__
 from ..ipc.cells import K, P, PoolState, Swept
 from ..ipc.fence import TRUSTED, Fence, boot_time
+from ..ipc.nudge import NUDGE
 from ..ipc.segment import Segment
 from ..streams import beat, fleet, orders
 from ..streams.wire import Lost
@@ -42,7 +43,6 @@ _ASK_S = 1.0  # how often a lease that another has is asked for
 _PATIENCE = 1 / 6  # of a lease, for a reply: a dead connection is replaced before the trust ends
 _LISTEN_LEAST_S = 0.05  # a pass of the sweep follows each beat closely: not worth a command
 _BOOTING_S = 1.0
-_STRANGERS_S = 0.2  # how often workers of a dead master are looked for
 _LEND_PATIENCE_S = 1.0
 _ORPHAN_S = 0.1  # how often a keeper without a master looks whether it is needed
 
@@ -139,8 +139,7 @@ class Keeper:
         """Live, take note of what we are told, glance at the slots; return when to do so again."""
         due = self._live()
         with contextlib.suppress(BlockingIOError):
-            if signal.SIGTERM in os.read(self._wake_fd, 4096):
-                self._told = True
+            self._told = self._told or signal.SIGTERM in os.read(self._wake_fd, 4096)
         if not self._orphan:
             with contextlib.suppress(BlockingIOError):
                 said = os.read(self._control_fd, 4096)
@@ -151,10 +150,10 @@ class Keeper:
                     log.warning(words, self._name)
         now = time.monotonic()
         if now >= self._strangers_due:
-            self._strangers_due = now + min(_STRANGERS_S, self._slice_s)
+            self._strangers_due = now + self._slice_s
             self._crew.mind_strangers(orphaned=self._orphan)
-        self._lender.glance(may_lend=not self._wanted_elsewhere() and self._keep.view[K.PID] == os.getpid())
-        return min(due, self._strangers_due, self._lender.due)
+        may_lend = not self._wanted_elsewhere() and self._keep.view[K.PID] == os.getpid()
+        return min(due, self._strangers_due, self._lender.glance(may_lend=may_lend))
 
     def _is_over(self) -> bool:
         if self._told or self._release:
@@ -343,11 +342,12 @@ class Keeper:
 
 
 def _wakeup() -> int:
-    """Take SIGTERM; return the descriptor from which the numbers of signals that came can be read."""
+    """Take SIGTERM and nudges; return the descriptor from which the numbers of what came can be read."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    for number in (signal.SIGTERM, NUDGE):
+        signal.signal(number, lambda _number, _frame: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ipc.cells import D, DeskState, P, PoolState, S, SeatState, W
+from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState, W
 from ..ipc.fence import Fence
 from ..ipc.ledger import INDEX_BITS
 from ..ipc.loans import LOANS_MAX
@@ -37,9 +37,9 @@ from .settings import Pool
 log = logging.getLogger("rsq.keeper")
 
 LONG_S = 0.01  # an entry runs for long: to wait for more would cost more than to move what is behind it
-QUICK_S, CALM_S = 0.01, 0.05  # between two glances
-_QUICK_FOR_S = 10.0  # after a slot was seen with more than it runs
-_SLOTS_S = 1.0  # how often it is looked for new slots
+# Between two glances while some slot has more than it runs. Else it is calm, until a worker gives a nudge.
+QUICK_S, SLOW_S = 0.01, 0.05  # with somebody idle a moment ago, with nobody
+_CALM_AFTER_S, _SLOW_AFTER_S = 0.1, 1.0
 _BARRIER_S = 0.001  # until a store of ours is seen by a process that runs on, and the reverse
 _PAGE = 1024  # rows of a slot
 _REST_S = 1.0  # with nobody idle here, what waits so long is for idle slots of the fleet
@@ -72,53 +72,62 @@ class Lender:
         """
         source = pool.spec.source
         self._segment, self._line, self._ring, self._instance = segment, line, ring, source.instance
-        self._fence = Fence(segment.keep)
+        self._fence, self._keep = Fence(segment.keep), segment.keep.view
         self._commands = Lending(source.stream, source.group)
         self._slots: dict[int, Slot] = {}
-        self._slots_due = self._quick_until = 0.0
+        self._calm_from = self._slow_from = 0.0  # monotonic
         self._handed: dict[int, tuple[int, float]] = {}  # slot -> how often it was handed entries, seen when
         self._again: dict[int, tuple[int, float, float]] = {}  # slot -> place, not before, pause
         self._rested: dict[int, tuple[int, float]] = {}  # slot -> place, not before: with nobody idle
         self._asked, self._turn = 0.0, 0
-        self.due = 0.0  # of the next glance, monotonic
+        self._due = 0.0  # of the next glance, monotonic
 
-    def glance(self, *, may_lend: bool) -> None:
+    def glance(self, *, may_lend: bool) -> float:
         """Look at the slots if it is time; lend what waits behind a long entry.
 
         Arguments:
             may_lend: nobody else is the keeper of this pool.
+
+        Returns:
+            When to call this again, monotonic seconds; infinity: whenever there is another reason.
         """
         now = time.monotonic()
-        if now < self.due:
-            return
+        if now < self._due:
+            return self._due
+        self._keep[K.CALM] = 1  # before we look: see `ipc.nudge`
         found = self._long(now)
-        self.due = now + (QUICK_S if now < self._quick_until else CALM_S)
+        if now >= self._calm_from:
+            self._slow_from = now + _SLOW_AFTER_S
+            return math.inf
+        self._keep[K.CALM] = 0
+        if self._any_idle():
+            self._slow_from = now + _SLOW_AFTER_S
+        self._due = now + (QUICK_S if now < self._slow_from else SLOW_S)
         state = self._segment.pool.view[P.STATE]
-        if not found or not may_lend or state not in (PoolState.RUNNING, PoolState.RELOADING):
-            return
-        try:
-            self._lend(found, now)
-        except Lost as error:
-            log.debug("nothing is lent for now: %s", error)
-            self.due = time.monotonic() + _TROUBLE_S
+        if found and may_lend and state in (PoolState.RUNNING, PoolState.RELOADING):
+            try:
+                self._lend(found, now)
+            except Lost as error:
+                log.debug("nothing is lent for now: %s", error)
+                self._due = time.monotonic() + _TROUBLE_S
+        return self._due
 
     def _long(self, now: float) -> list[Long]:
         """Return what runs for long with something behind it."""
-        if now >= self._slots_due:
-            self._slots_due = now + _SLOTS_S
-            for number in range(self._segment.capacity):
-                if number not in self._slots and self._segment.used(number):
-                    self._slots[number] = self._segment.slot(number)
+        for number in range(self._segment.pool.view[P.WORKERS]):
+            if number not in self._slots and self._segment.used(number):
+                self._slots[number] = self._segment.slot(number)
         found = []
         for number, slot in self._slots.items():
             desk, handed = slot.desk.view, slot.ward.view[W.HANDED]
             if handed != self._handed.get(number, (0, 0.0))[0]:
                 self._handed[number] = handed, now
+                self._calm_from = now + _CALM_AFTER_S
             more = desk[D.HELD] > 1 or desk[D.MORE]
             if desk[D.RUNNING] != 1:
                 continue
             if more:
-                self._quick_until = now + _QUICK_FOR_S
+                self._calm_from = now + _CALM_AFTER_S
             elif number not in self._handed:
                 continue
             place = slot.journal.place()
@@ -129,6 +138,9 @@ class Lender:
             if (more or unseen) and not (again and again[0] == place[0] and now < again[1]):
                 found.append(Long(number, slot, place[0], place[1]))
         return found
+
+    def _any_idle(self) -> bool:
+        return any(slot.desk.view[D.STATE] == DeskState.IDLE for slot in self._slots.values())
 
     def _idle(self) -> list[int]:
         """Return the slots that wait for work, those first that were served last the last time."""

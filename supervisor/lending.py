@@ -41,6 +41,7 @@ def lendable(
         if not over.get(row.entry)
         and row.entry not in waiting
         and not row.is_suspect
+        and not row.is_fresh
         and (named is None or row.entry in named)
     ]
 

@@ -136,6 +136,11 @@ def _of_slots(slots: _Slots) -> Iterator[Metric]:
         ((labels, slot.dropped) for labels, slot in slots),
     )
     yield _counter(
+        "rsq_messages_lent",
+        "Entries that waited behind a long one and were lent to other slots.",
+        ((labels, slot.lent) for labels, slot in slots),
+    )
+    yield _counter(
         "rsq_slot_cpu_seconds",
         "CPU time of the process in the slot.",
         ((labels, slot.cpu_s) for labels, slot in slots),

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 import psutil
 
-from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState
+from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState, W
 from ..ipc.fence import Fence
 from ..ipc.journal import ID_MAX, Outcome
 from ..ipc.ledger import EVENTS_MAX, Histogram, Sums
@@ -110,6 +110,7 @@ def _slot_view(segment: Segment, number: int, now: float, epoch: float, window: 
         cpu_s=cpu_s,
         rss=rss,
         dropped=slot.pipe.dropped,
+        lent=slot.ward.view[W.LENT],
         next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
         wait=_counts(sums.wait),
         batch=_counts(sums.batch),

@@ -134,6 +134,7 @@ def _slot_json(slot: SlotView) -> dict[str, Any]:
         "cpu_s": slot.cpu_s,
         "memory_bytes": slot.rss,
         "reports_dropped": slot.dropped,
+        "lent": slot.lent,
         "next_spawn_s": slot.next_spawn_s,
         "handler_s": {event: _mean(counts) for event, counts in slot.handlers.items()},
     }

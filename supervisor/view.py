@@ -71,6 +71,7 @@ class SlotView:
         cpu_s: of the process; None when it is gone or not ours to see.
         rss: resident memory of the process; None likewise.
         dropped: reports that did not fit into the pipe.
+        lent: entries that waited behind a long one and were lent to other slots.
         next_spawn_s: until the next process is started, None when none is due.
         wait, batch: queue wait and batch size.
         handlers: event -> handler seconds.
@@ -92,6 +93,7 @@ class SlotView:
     cpu_s: float | None = None
     rss: int | None = None
     dropped: int = 0
+    lent: int = 0
     next_spawn_s: float | None = None
     wait: Counts | None = None
     batch: Counts | None = None

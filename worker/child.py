@@ -18,6 +18,7 @@ import setproctitle
 from ..ipc import exitcodes
 from ..ipc.cells import D, Desk, DeskState, P
 from ..ipc.fence import Fence
+from ..ipc.nudge import Nudge
 from ..ipc.segment import LANE, Segment
 from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
@@ -131,7 +132,7 @@ def main(birth: Birth, control_fd: int) -> int:
             os._exit(0)
         consumer = Consumer(
             birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment, birth.slot),
-            Fence(birth.segment.keep),
+            Fence(birth.segment.keep), Nudge(birth.segment.keep),
         )  # fmt: skip
         if consumer.boot(first=birth.first):
             desk.real[D.BOOTED] = time.monotonic()

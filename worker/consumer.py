@@ -12,6 +12,7 @@ import time
 
 from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
+from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from ..streams.group import Group, entries
 from ..streams.keys import consumer
@@ -64,6 +65,7 @@ class Consumer:
         controls: Controls,
         siblings: Siblings,
         fence: Fence,
+        nudge: Nudge,
     ) -> None:
         """Prepare; nothing is connected and nothing is read."""
         self._fence = fence
@@ -89,7 +91,7 @@ class Consumer:
         self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
         self._runner = Runner(
             spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
-            fence, self.backlog.todo,
+            fence, nudge, self.backlog.todo,
         )  # fmt: skip
         self._claims = Claims(
             spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner

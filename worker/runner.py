@@ -23,6 +23,7 @@ from ..ipc.cells import D, DeskState, W
 from ..ipc.fence import Fence
 from ..ipc.journal import Outcome
 from ..ipc.ledger import C
+from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw, field, payload
 from ..streams.group import Group
@@ -55,6 +56,7 @@ class Runner:
         books: Books,
         controls: Controls,
         fence: Fence,
+        nudge: Nudge,
         todo: deque[tuple[bytes, int]],
     ) -> None:
         """Bring together what a batch passes through.
@@ -62,7 +64,7 @@ class Runner:
         Arguments:
             todo: where (id, attempt) of entries go that have to be claimed before they may run.
         """
-        self._todo = todo
+        self._nudge, self._todo = nudge, todo
         self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
         self._session, self._shelf, self._controls = session, shelf, controls
@@ -96,6 +98,8 @@ class Runner:
         self._sums.counters[C.BATCHES] += 1
         self._sums.batch.add([len(entries)])
         self._desk[D.HELD], self._desk[D.STATE] = len(entries), DeskState.HANDLING
+        if len(entries) > 1 or self._desk[D.MORE]:
+            self._nudge.give()
         at = 0
         fence, term = self._fence, self._session.term  # in another term the rest may belong to others
         while at < len(entries) and not self._controls.stopping and fence.is_open and fence.term == term:

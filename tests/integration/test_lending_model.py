@@ -1,0 +1,267 @@
+"""Lending, by the real scripts, with keeper, owner and receivers stopped and killed between any two steps.
+
+The owner and the keeper are as small as can be: each rule is one store, one look or one command. What must
+hold: no entry is started twice, but for the one that ran when its process was killed, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from support_servers import Server
+
+from rsq.streams.group import Group, pack
+from rsq.streams.lending import Lending, Row, rows
+
+STREAM, GROUP, OWNER, OTHERS = "events", "workers", "test:0", ("test:1", "test:2")
+
+
+class Model(RuleBasedStateMachine):
+    """One slot whose batch is lent from."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.redis: Any = server.client()
+
+    @initialize()
+    def begin(self) -> None:
+        self.redis.delete(STREAM)
+        self.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+        self.group, self.lending = Group(STREAM, GROUP, OWNER), Lending(STREAM, GROUP)
+        self.asked, self.asks = 0, 0
+        # The journal: number of the batch, ids, index of the last mark; and `ASKED` as it was at the open.
+        self.number, self.mark, self.known = 0, -1, 0
+        self.running = self.begun = False
+        self.batch: list[bytes] = []
+        self.ahead: list[bytes] = []
+        self.ahead_known = 0
+        self.todo: list[bytes] = []
+        self.ticks = 0
+        self.step = 0  # of the keeper: looked, asked, read
+        self.seen = (0, 0)
+        self.rows: list[Row] = []
+        self.late: list[bytes] = []  # scripts that are on their way
+        self.started: Counter[bytes] = Counter()
+        self.culprits: Counter[bytes] = Counter()
+        self.finished: set[bytes] = set()
+        self.pushed: list[bytes] = []
+        self.lent = 0
+
+    def run(self, packed: bytes) -> Any:
+        connection = self.redis.connection_pool.get_connection()
+        try:
+            connection.send_packed_command([packed])
+            return connection.read_response()
+        finally:
+            self.redis.connection_pool.release(connection)
+
+    def age(self, ids: list[bytes], consumer: str) -> None:
+        """Let what was touched have been touched some time ago, each time at another time."""
+        self.ticks += 1
+        idle_ms = 10**7 - 20 * self.ticks
+        if ids:
+            self.run(pack("XCLAIM", STREAM, GROUP, consumer, 0, *ids, "IDLE", idle_ms, "JUSTID"))
+
+    def start(self, entry: bytes) -> None:
+        self.started[entry] += 1
+        assert self.started[entry] <= 1 + self.culprits[entry], "run twice"
+
+    def ack(self, consumer: str, entry: bytes) -> None:
+        assert self.run(Group(STREAM, GROUP, consumer).ack_own([entry])) == 1, "another's"
+        self.finished.add(entry)
+
+    # -- the owner ------------------------------------------------------------------------------------
+
+    def deliver(self, number: int) -> list[bytes]:
+        for _ in range(number):
+            self.pushed.append(self.redis.xadd(STREAM, {"data": "1"}))
+        reply = self.run(self.group.read(number, None))
+        ids = [entry[0] for entry in reply[0][1]]
+        self.age(ids, OWNER)
+        return ids
+
+    def open(self, ids: list[bytes]) -> None:
+        self.known = self.asked
+        self.number, self.batch, self.mark = self.number + 1, ids, -1
+
+    @property
+    def is_free(self) -> bool:
+        return not self.running and not self.batch and not self.todo
+
+    @rule(number=st.integers(2, 4), ahead=st.integers(0, 2))
+    def read(self, number: int, ahead: int) -> None:
+        if not self.is_free:
+            return
+        if self.ahead:
+            ids, self.ahead = self.ahead, []
+            if self.ahead_known != self.asked:
+                self.todo.extend(ids)
+                return
+        else:
+            ids = self.deliver(number)
+        if ahead:
+            self.ahead_known, self.ahead = self.asked, self.deliver(ahead)
+        self.open(ids)
+
+    @rule()
+    def work(self) -> None:
+        """The next store or look of the loop: a mark, or the comparison behind it and the start."""
+        if not self.batch:
+            return
+        if not self.running:
+            self.mark, self.running, self.begun = self.mark + 1, True, False
+        elif not self.begun and self.known != self.asked:
+            self.todo = self.batch[self.mark :] + self.todo
+            self.batch, self.running = [], False
+        elif not self.begun:
+            self.begun = True
+            self.start(self.batch[self.mark])
+
+    @rule()
+    def finish_entry(self) -> None:
+        """The handler returns; the next mark says so."""
+        if not self.running or not self.begun:
+            return
+        self.ack(OWNER, self.batch[self.mark])
+        self.mark, self.begun = self.mark + 1, False
+        if self.mark == len(self.batch):
+            self.batch, self.running = [], False
+
+    @rule(number=st.integers(1, 3))
+    def claim(self, number: int) -> None:
+        if self.running or self.batch or not self.todo:
+            return
+        page, self.todo = self.todo[:number], self.todo[number:]
+        results = self.run(self.group.claim(dict.fromkeys(page, 1)))
+        mine = [result[0] for result in results if not isinstance(result, int)]
+        self.age(mine, OWNER)
+        if mine:
+            self.open(mine)
+
+    @rule()
+    def take_back(self) -> None:
+        """What was let rest under the owner's name."""
+        if self.is_free and not self.ahead:
+            self.todo += self.take(OWNER)
+
+    @rule()
+    def kill(self) -> None:
+        """The owner dies, and its successor finds what it held."""
+        if self.running and self.begun:
+            self.culprits[self.batch[self.mark]] += 1
+        held = self.run(self.group.pending(b"-", 1000))
+        self.batch, self.running, self.ahead = [], False, []
+        self.todo = [entry for entry, _, idle, _ in held if idle < 2**39]
+
+    # -- the keeper -----------------------------------------------------------------------------------
+
+    @rule(to=st.sampled_from((*OTHERS, OWNER)))
+    def keep(self, to: str) -> None:
+        """The next step of the keeper: looks, asks, reads, looks again and sends."""
+        if self.step == 0 and self.running:
+            self.seen = self.number, self.mark
+        elif self.step == 1:
+            self.asks += 1
+            self.asked = self.asks
+        elif self.step == 2:
+            self.rows = rows(self.run(self.lending.held(OWNER, b"-", 1000)))
+        elif self.step == 3:
+            over = set(self.batch[: self.mark + 1])
+            part = [row for row in self.rows if row.entry not in over and not row.is_fresh]
+            if part and self.running and self.seen == (self.number, self.mark):
+                self.late.append(self.lending.lend(OWNER, to, part))
+            self.step = 0
+            return
+        else:
+            return
+        self.step += 1
+
+    @rule(
+        to=st.sampled_from((*OTHERS, OWNER)),
+        between=st.lists(
+            st.sampled_from(("", "", "work", "finish_entry", "kill", "arrive")), min_size=4, max_size=4
+        ),
+    )
+    def lend(self, to: str, between: list[str]) -> None:
+        """All steps of the keeper in turn, with something before each of them."""
+        if self.is_free:
+            self.read(4, 1)
+        if not self.running:
+            self.work()
+        self.step = 0
+        for what in between:
+            if what == "arrive":
+                self.arrive(0)
+            elif what:
+                getattr(self, what)()
+            self.keep(to)
+
+    @rule()
+    def keeper_dies(self) -> None:
+        self.step = 0
+
+    @rule(which=st.integers(0, 3))
+    def arrive(self, which: int) -> None:
+        """A script comes, sooner or later."""
+        if self.late:
+            self.lent += sum(self.run(self.late.pop(which % len(self.late))))
+
+    # -- who gets it ----------------------------------------------------------------------------------
+
+    def take(self, consumer: str) -> list[bytes]:
+        group = Group(STREAM, GROUP, consumer)
+        resting = self.run(group.resting(1000))
+        codes = self.run(group.take({row[0]: row[3] + 1 for row in resting})) if resting else []
+        return [row[0] for row, code in zip(resting, codes, strict=True) if code == 1]
+
+    @rule(who=st.sampled_from(OTHERS))
+    def receive(self, who: str) -> None:
+        for entry in self.take(who):
+            self.start(entry)
+            self.ack(who, entry)
+
+    def teardown(self) -> None:
+        """Everybody goes on to the end."""
+        if not hasattr(self, "late"):
+            return
+        while self.late:
+            self.arrive(0)
+        for _ in range(10_000):
+            self.work()
+            self.finish_entry()
+            self.claim(2)
+            self.take_back()
+            if self.ahead and self.is_free:
+                self.read(2, 0)
+            for who in OTHERS:
+                self.receive(who)
+            if self.finished == set(self.pushed):
+                break
+        assert self.finished == set(self.pushed), "nobody came to it"
+        assert all(self.started[entry] == 1 + self.culprits[entry] for entry in self.pushed)
+
+
+def test_no_entry_runs_twice_whoever_is_late(server: Server) -> None:
+    lent = []
+
+    def model() -> Model:
+        made = Model(server)
+        lent.append(made)
+        return made
+
+    run_state_machine_as_test(
+        model,  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=300,
+            stateful_step_count=60,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert sum(made.lent for made in lent) > 100, "too little was lent to prove anything"
