@@ -242,15 +242,15 @@ class Waiting:
         """Return id -> (next attempt, due), and get ready to write."""
         found: dict[bytes, tuple[int, float]] = {}
         rows: dict[bytes, int] = {}
-        free: list[int] = []
-        for row in range(WAITING_MAX - 1, -1, -1):
-            ms, seq, attempt = self._cells[4 * row : 4 * row + 3]
-            if attempt:
-                entry = b"%d-%d" % (ms, seq)
-                found[entry] = (attempt, self._due[4 * row + 3])
-                rows[entry] = row
-            else:
-                free.append(row)
+        free = list(range(WAITING_MAX - 1, -1, -1))
+        attempts = self._cells[2::4].tolist()
+        if any(attempts):
+            free = [row for row in free if not attempts[row]]
+            for row, attempt in enumerate(attempts):
+                if attempt:
+                    entry = b"%d-%d" % (self._cells[4 * row], self._cells[4 * row + 1])
+                    found[entry] = (attempt, self._due[4 * row + 3])
+                    rows[entry] = row
         self._rows, self._free = rows, free
         return found
 

@@ -48,6 +48,7 @@ class Backlog:
     def recover(self) -> None:
         """Do what the predecessor could not, before anything is read; again from the start if it fails."""
         slot = self._slot
+        self._books.count()
         self.todo.clear()
         self._shelf.clear()
         slot.waiting.load()
@@ -191,6 +192,7 @@ class Backlog:
         found = [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
         rows = [0 if entry is None else self._books.row_of(entry) for entry in found]
         self._books.book(batch.number, ids, batch.attempts, start, end, rows)
+        self._books.count()
 
     def rest(self) -> None:
         """Take the next page of own entries that rest into hand; leave suspects, to be taken one by one."""
@@ -270,6 +272,7 @@ class Backlog:
     def hand_back(self) -> int:
         """Let everything rest that is held: anybody may take it, uncharged; return how many entries."""
         slot = self._slot
+        self._books.count()
         pending = {row.entry: row.counter for row in self._pending() if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
         gone = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from time import monotonic
+from typing import NamedTuple
 
 from ..ipc.cells import D
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
@@ -33,6 +34,18 @@ _BURY_AGAIN_S = 2.0
 ACKED = (Outcome.DONE, Outcome.LOST)
 
 
+class _Finished(NamedTuple):
+    """Entries of a batch up to `end` that are finished; `attempts` is None when all are first ones."""
+
+    batch: int
+    end: int
+    ids: Sequence[bytes]
+    attempts: Sequence[int] | None
+    rows: Sequence[int] | None
+    outcomes: bytes
+    marks: Sequence[float]
+
+
 class Books:
     """The books of one slot."""
 
@@ -45,6 +58,8 @@ class Books:
         self._journal, self._ledger = slot.journal, slot.ledger
         self._sums, self._counters = slot.ledger.sums, slot.ledger.sums.counters
         self._desk = slot.desk.view
+        self._finished: _Finished | None = None  # what the ledger does not count yet
+        session.meanwhile = self.count
 
     def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None) -> int:
         """Write a batch into the journal, and strike its entries from the waiting table."""
@@ -61,7 +76,8 @@ class Books:
         self._journal.open(ids, attempts, Kind.CLAIM)
 
     def free_bank(self) -> None:
-        """Wait until Redis has confirmed all of the batch whose bank is written next."""
+        """Wait until the bank that is written next is needed no more: all counted, and confirmed by Redis."""
+        self.count()
         oldest = self._session.oldest_debt()
         if oldest is not None and oldest < self._journal.number:
             self._session.settle()
@@ -94,7 +110,10 @@ class Books:
         end: int,
         rows: Sequence[int] | None,
     ) -> bytes:
-        """Count finished entries of the newest batch in the ledger, once; return their outcomes.
+        """Take note of finished entries of the newest batch, to be counted once; return their outcomes.
+
+        They are counted while the worker waits for Redis; until then the journal has them, for a successor
+        as for whoever reads the segment.
 
         Arguments:
             number: of the batch.
@@ -103,24 +122,31 @@ class Books:
             start, end: the part that is counted.
             rows: the histogram row of each entry's event; None when none has one.
         """
+        self.count()
         outcomes = bytes(self._journal.outcomes[start:end])
         marks = self._journal.marks[start : end + 1].tolist()
-        starts = marks[:-1]
-        if attempts is not None:
-            firsts = [at for at, attempt in enumerate(attempts[start:end]) if attempt == 1]
-            ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
-        now = marks[-1]
-        count_times(self._sums, marks, rows)
-        count_waits(self._sums, ids, starts, time.time() - monotonic())
-        left = count_outcomes(self._counters, outcomes, len(ids))
-        self._ledger.commit(number, end)
-        self._slot.rates.add(now, len(ids), left)
-        self._pace.handled(end - start, now - marks[0])
+        self._finished = _Finished(number, end, ids, attempts and attempts[start:end], rows, outcomes, marks)
+        self._pace.handled(end - start, marks[-1] - marks[0])
         desk = self._desk
         desk[D.HELD] = max(0, desk[D.HELD] - (end - start))
         desk[D.WAITING] = len(self._shelf)
         self._slot.desk.real[D.HANDLER_S] = self._pace.handler_s
         return outcomes
+
+    def count(self) -> None:
+        """Count in the ledger what has been finished since."""
+        done, self._finished = self._finished, None
+        if done is None:
+            return
+        ids, starts = done.ids, done.marks[:-1]
+        if done.attempts is not None:
+            firsts = [at for at, attempt in enumerate(done.attempts) if attempt == 1]
+            ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
+        count_times(self._sums, done.marks, done.rows)
+        count_waits(self._sums, ids, starts, time.time() - monotonic())
+        left = count_outcomes(self._counters, done.outcomes, len(ids))
+        self._ledger.commit(done.batch, done.end)
+        self._slot.rates.add(done.marks[-1], len(ids), left)
 
     def bury(self, letters: dict[int, Letter]) -> None:
         """Write dead letters of the newest batch, keyed by place; in one round trip for all.
@@ -216,7 +242,7 @@ class Books:
     def rows(self, entries: Sequence[Raw]) -> list[int] | None:
         """Return the histogram rows of the entries' events; None when none of them has one."""
         fields = [entry[1] for entry in entries]
-        if all(len(flat) == 2 for flat in fields):
+        if max(map(len, fields), default=0) <= 2:
             return None
         row = self._slot.events.row
         events = [field(flat, b"event") for flat in fields]

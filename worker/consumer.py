@@ -151,6 +151,7 @@ class Consumer:
     def drain(self) -> bool:
         """Acknowledge what is finished and hand back the rest; False when Redis could not be told."""
         self._desk[D.STATE] = DeskState.DRAINING
+        self._books.count()
         if not self._fence.unchanged(self._session.term):
             log.warning("ended without the instance lease: the journal keeps what is finished")
             return False

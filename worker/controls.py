@@ -7,6 +7,8 @@ master is gone), and in a child that a handler forked by accident.
 
 from __future__ import annotations
 
+# The public `getsignal` looks for a handler of ours in an enumeration, every time, and fails.
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import select
@@ -79,8 +81,8 @@ class Controls:
 
     def restore(self) -> None:
         """Take the signals back if user code has changed them."""
-        alarm = signal.getsignal(signal.SIGALRM)
-        if signal.getsignal(signal.SIGTERM) != self._term or self._on_alarm not in (None, alarm):
+        alarm = _signal.getsignal(signal.SIGALRM)
+        if _signal.getsignal(signal.SIGTERM) != self._term or self._on_alarm not in (None, alarm):
             self._take_signals()
 
     def use_alarm(self, handler: Callable[[int, FrameType | None], None]) -> None:

@@ -2,7 +2,7 @@
 
 Order of writing, on which every promise about crashes rests: the journal names an entry before the
 handler gets it; a failure is on the shelf before its outcome is marked; an outcome is marked before
-the next entry starts; the ledger counts before Redis is told; a bank is reused after Redis confirmed.
+the next entry starts; a bank is reused after the ledger has counted it and Redis has confirmed it.
 
 While one entry takes long, the keeper may lend those behind it to idle slots. It asks first, by a cell that
 the loop compares after each mark; from then on this process starts nothing that it has not claimed again.
@@ -94,9 +94,8 @@ class Runner:
             attempts: the number of the attempt that each is here for; None when it is the first.
         """
         asked = self.asked  # before the first mark: who has seen one of this batch asks later
-        number = self._books.open([entry[0] for entry in entries], attempts)
-        self._sums.counters[C.BATCHES] += 1
-        self._sums.batch.add([len(entries)])
+        ids = [entry[0] for entry in entries]
+        number = self._books.open(ids, attempts)
         self._desk[D.HELD], self._desk[D.STATE] = len(entries), DeskState.HANDLING
         if len(entries) > 1 or self._desk[D.MORE]:
             self._nudge.give()
@@ -106,10 +105,10 @@ class Runner:
             start, at = at, self._chunk(entries, attempts, at, asked)
             self._session.check()
             self._controls.glance()
-            self._settle(number, entries, attempts, start, at)
+            self._settle(number, ids, entries, attempts, start, at)
             if self.asked != asked:
                 again = [1] * len(entries) if attempts is None else attempts
-                rest = zip((entry[0] for entry in entries[at:]), again[at:], strict=True)
+                rest = zip(ids[at:], again[at:], strict=True)
                 self._todo.extendleft(reversed(list(rest)))
                 break  # what is done is acknowledged in the same write that claims
             if at < len(entries):
@@ -191,9 +190,15 @@ class Runner:
         return 0.0 if self._letters else until
 
     def _settle(
-        self, number: int, entries: Sequence[Raw], attempts: Sequence[int] | None, start: int, end: int
+        self,
+        number: int,
+        ids: Sequence[bytes],
+        entries: Sequence[Raw],
+        attempts: Sequence[int] | None,
+        start: int,
+        end: int,
     ) -> None:
-        """Count what a chunk finished, and owe Redis what follows from it."""
+        """Have counted what a chunk finished, and owe Redis what follows from it."""
         if start == end:
             return
         if self._letters:
@@ -202,9 +207,11 @@ class Runner:
         if self._again:
             again, self._again = self._again, {}
             self._session.owe(number, self._group.set_counters(again))
-        done = entries[start:end]
-        ids = [entry[0] for entry in done]
-        outcomes = self._books.book(number, ids, attempts, start, end, self._books.rows(done))
+        if not start:  # here and not before the handler: that would be on every message's way
+            self._sums.counters[C.BATCHES] += 1
+            self._sums.batch.add([len(entries)])
+        ids = ids[start:end]
+        outcomes = self._books.book(number, ids, attempts, start, end, self._books.rows(entries[start:end]))
         acked = (
             ids if not any(outcomes) else [i for i, code in zip(ids, outcomes, strict=True) if code in ACKED]
         )

@@ -102,6 +102,7 @@ class Session:
         self._target, self._name = target, name
         self._desk, self._ledger, self._counters = desk, ledger, ledger.sums.counters
         self._watch, self._on_watch, self._stopping = watch, on_watch, stopping
+        self.meanwhile: Callable[[], None] = lambda: None  # work for which it is time while we wait
         self.wire: Wire | None = None
         self._expected: deque[Debt | Ask] = deque()
         self._unsent: deque[Debt] = deque()
@@ -239,6 +240,7 @@ class Session:
         Returns:
             False when `interruptible` and there is something to look at first.
         """
+        self.meanwhile()
         while not ask.done:
             if self.wire is None:
                 raise Lost("not connected")
@@ -286,6 +288,7 @@ class Session:
 
     def rest(self, seconds: float, *, until_stopping: bool = True) -> None:
         """Do nothing for a while; by default no longer than until the worker has to stop."""
+        self.meanwhile()
         deadline = time.monotonic() + seconds
         while not (until_stopping and self._stopping) and (left := deadline - time.monotonic()) > 0:
             wait_readable(self._watch, left)

@@ -14,7 +14,7 @@ from typing import cast
 import orjson
 
 from ..ipc.journal import Outcome
-from ..ipc.ledger import C, Ledger, Sums
+from ..ipc.ledger import HANDLER_BOUNDS, C, Ledger, Sums
 
 _DEAD = {
     Outcome.DEAD_MAX_ATTEMPTS: (C.FAILED, C.DEAD_MAX_ATTEMPTS),
@@ -57,11 +57,13 @@ def count_times(sums: Sums, marks: Sequence[float], rows: Sequence[int] | None) 
         marks: monotonic starts, and the end of the last: one more than entries.
         rows: the histogram row of each entry's event; None when none has an event.
     """
-    seconds = list(map(sub, marks[1:], marks))
+    ends = marks[1:]
+    if rows is None and max(map(sub, ends, marks), default=0.0) <= HANDLER_BOUNDS[0]:
+        sums.handler(0).add_between(0.0, 0.0, len(ends), marks[-1] - marks[0])
+        return
+    seconds = list(map(sub, ends, marks))
     if rows is None:
-        only = sums.handler(0)
-        if not only.add_between(min(seconds), max(seconds), len(seconds), marks[-1] - marks[0]):
-            only.add(seconds)
+        sums.handler(0).add(seconds)
         return
     for row in set(rows):
         sums.handler(row).add([value for value, own in zip(seconds, rows, strict=True) if own == row])
