@@ -26,6 +26,7 @@ NAMES = (
     "growth",
     "regress",
     "scaling",
+    "peer_latency",
 )
 
 

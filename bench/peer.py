@@ -45,6 +45,7 @@ class Peer:
         self.settings: dict[str, str] = adapter.SETTINGS
         self.messages: dict[str, int] = adapter.MESSAGES
         self.cannot: str = adapter.CANNOT
+        self.quick: str = getattr(adapter, "QUICK", "default")  # the setting that waits least
         self._packages: tuple[str, ...] = adapter.PACKAGES
         self._alone: bool = getattr(adapter, "ALONE", False)
         self._python = (
@@ -159,6 +160,31 @@ class Peer:
             raise rig.Void(f"{self.name}, {setting}: {messages} messages are too few to be measured")
         return PeerCost(messages - first, used, until - at, after[0] - server[0], int(after[1] - server[1]))
 
+    def waits(self, messages: int, rate: float, folder: Path) -> list[float]:
+        """Send so many messages a second to one idle worker; return the seconds that each waited.
+
+        Raises:
+            rig.Void: a message was not handled, or more than once.
+        """
+        path = folder / f"{self.name}.account"
+        account = Account(path, messages)
+        core, _ = rig.cores()
+        with rig.server(tcp=True) as url, self.worker(url, self.quick, path, "timed"):
+            sender = subprocess.Popen(
+                self.command("pace", self.name, url, str(messages), str(rate)),
+                env=self.environment(path, "timed"),
+                preexec_fn=lambda: rig.pin(core),
+                cwd=folder,
+            )
+            try:
+                wait(lambda: account.handled == messages, account, 30 + messages / rate)
+                time.sleep(LATE_S)
+                check_exactly_once(account)
+            finally:
+                sender.kill()
+                sender.wait()
+        return [begun - sent for begun, sent in zip(account.begun, account.sent, strict=True)]
+
 
 def wait(true: Callable[[], bool], account: Account, limit_s: float) -> None:
     """Wait until something is true of an account.
@@ -191,10 +217,10 @@ def counted(client: Any) -> tuple[float, float]:
     return cpu["used_cpu_user"] + cpu["used_cpu_sys"], float(stats["total_commands_processed"])
 
 
-def contestants() -> tuple[list[Peer], list[str]]:
+def contestants(*more: str) -> tuple[list[Peer], list[str]]:
     """Return the peers that can run here, with notes: their versions, and which cannot."""
     found, notes = [], []
-    for name in NAMES:
+    for name in (*NAMES, *more):
         peer = Peer(name)
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             peer.install()

@@ -31,7 +31,7 @@ Costs = dict[tuple[str, str], list[PeerCost]]
 
 def measure(peers: Sequence[Peer], scale: Scale) -> Costs:
     """Measure every setting of every peer in turn."""
-    costs: Costs = {(peer.name, setting): [] for peer in peers for setting in peer.settings}
+    costs: Costs = {(peer.name, setting): [] for peer in peers for setting in peer.messages}
     with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
         for _ in range(scale.runs):
             for peer in peers:
@@ -72,7 +72,7 @@ def table(peers: Sequence[Peer], costs: Costs) -> Table:
     ours = statistics.median(cost.us for cost in costs[OURS, best(costs, OURS)])
     rows = []
     for peer in peers:
-        for setting, words in peer.settings.items():
+        for setting in peer.messages:
             found = costs[peer.name, setting]
             us = statistics.median(cost.us for cost in found)
             low, high = min(cost.us for cost in found), max(cost.us for cost in found)
@@ -80,7 +80,7 @@ def table(peers: Sequence[Peer], costs: Costs) -> Table:
             commands = statistics.median(cost.commands / cost.messages for cost in found)
             rows.append(
                 (
-                    peer.title, f"{setting}: {words}", f"{found[0].messages:,}",
+                    peer.title, f"{setting}: {peer.settings[setting]}", f"{found[0].messages:,}",
                     f"{number(us)} ({number(low)} - {number(high)})", number(1e6 / us), number(us / ours),
                     number(server), number(commands),
                 )
@@ -99,7 +99,7 @@ def answer(scale: Scale) -> Answer:
     rate = {
         f"{peer.title}, {setting}": [statistics.median(cost.per_core for cost in costs[peer.name, setting])]
         for peer in peers
-        for setting in peer.settings
+        for setting in peer.messages
     }
     plot = Plot(
         "peers", "bars", "Messages per core and second, one worker, no-op handler", "messages a second", "",

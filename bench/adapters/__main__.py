@@ -19,9 +19,13 @@ from .account import Account
 
 
 def paced(account: Account, messages: int, rate: float) -> Iterator[int]:
-    """Yield the numbers of messages when they are due."""
+    """Yield the numbers of messages when they are due, all but the first after that one was handled."""
+    account.sent[0] = time.monotonic()
+    yield 0
+    while not account.times[0]:
+        time.sleep(0.01)
     due = time.monotonic()
-    for number in range(messages):
+    for number in range(1, messages):
         time.sleep(max(0.0, due - time.monotonic()))
         account.sent[number] = time.monotonic()
         yield number

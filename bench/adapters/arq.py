@@ -16,6 +16,7 @@ SETTINGS = {
     "tuned": "100 jobs at once, results not kept, no log of each job, polls every 10 ms",
 }
 MESSAGES = {"default": 1_000, "tuned": 3_000}
+QUICK = "tuned"
 CANNOT = "nothing restarts it"
 
 

@@ -10,7 +10,7 @@ from .account import handled, payload
 PACKAGES = ("celery", "kombu", "redis")
 SETTINGS = {
     "default": "prefork, one child",
-    "tuned": "prefork, one child, prefetch 1000, no results, gossip, mingling, heartbeat, remote control",
+    "tuned": "prefork, one child, prefetch 50, no results, gossip, mingling, heartbeat, remote control",
 }
 MESSAGES = {"default": 1_000, "tuned": 1_500}
 CANNOT = ""
@@ -23,7 +23,7 @@ def _app(url: str, setting: str) -> Any:
     app.conf.broker_connection_retry_on_startup = True
     if setting == "tuned":
         app.conf.update(
-            worker_prefetch_multiplier=1000, task_ignore_result=True, worker_enable_remote_control=False
+            worker_prefetch_multiplier=50, task_ignore_result=True, worker_enable_remote_control=False
         )
     return app, app.task(handled, name="handled")
 

@@ -9,8 +9,9 @@ from typing import Any
 from .account import handled, payload
 
 PACKAGES = ("redis-streams", "redis")
-SETTINGS = {"default": "batch_size 2, json", "tuned": "batch_size 500, orjson"}
+SETTINGS = {"default": "batch_size 2, json", "tuned": "batch_size 500, orjson", "quick": "batch_size 1, json"}
 MESSAGES = {"default": 5_000, "tuned": 15_000}
+QUICK = "quick"
 CANNOT = "no process of its own, no retries; a batch waits up to 10 s to be full"
 
 
@@ -38,6 +39,8 @@ def work(url: str, setting: str) -> None:
 
     more: Any = {}
     loads: Any = json.loads
+    if setting == "quick":
+        more = {"batch_size": 1}
     if setting == "tuned":
         import orjson
 
