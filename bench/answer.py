@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+MOST_SHARES = 1001  # so that percentiles are among them
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,25 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
     return tuple(a / b for a, b in zip(ours, theirs, strict=True))
 
 
+def thinned(plot: Plot) -> Plot:
+    """Return a plot of shares with at most `MOST_SHARES` values a name, smallest and largest among them."""
+    if plot.kind != "shares":
+        return plot
+    series = {}
+    for name, values in plot.series.items():
+        last, steps = len(values) - 1, min(len(values), MOST_SHARES) - 1
+        ordered = sorted(values)
+        series[name] = [ordered[round(at * last / steps) if steps else 0] for at in range(steps + 1)]
+    return replace(plot, series=series)
+
+
 def keep(answer: Answer, machine: dict[str, str], folder: Path) -> None:
-    """Write an answer and the machine it was found on into `folder`/`name`.json."""
+    """Write an answer and the machine it was found on into `folder`/`name`.json.
+
+    Of a distribution as many values are kept as a picture can show.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    answer = replace(answer, plots=tuple(thinned(plot) for plot in answer.plots))
     words = {"machine": machine, "answer": asdict(answer)}
     (folder / f"{answer.name}.json").write_text(json.dumps(words, indent=1) + "\n")
 

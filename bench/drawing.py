@@ -69,17 +69,19 @@ def _bars(axes: Any, plot: Plot) -> None:
     log = plot.log_x or plot.log_y
     if log:
         axes.set_xscale("log")
-        low, high = min(values), max(values)
+        low, high = min((value for value in values if value > 0), default=1.0), max(*values, 1e-9)
         axes.set_xlim(low / 3, high * (high / low * 3) ** 0.14)
         _log_ticks(axes.xaxis)
     else:
         axes.set_xlim(0, max(values) * 1.14 or 1)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    left = axes.get_xlim()[0]  # a zero has no place on a logarithmic axis
     for at, value in enumerate(values):
         weight = "bold" if names[at] in plot.ours else "normal"
         axes.annotate(
-            number(value), (value, at), (5, 0), textcoords="offset points", va="center", weight=weight
-        )
+            number(value), (max(value, left), at), (5, 0), textcoords="offset points",
+            va="center", weight=weight,
+        )  # fmt: skip
     for label in axes.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in plot.ours else "normal")
     axes.tick_params(axis="y", length=0)
@@ -158,7 +160,7 @@ def _shares(axes: Any, plot: Plot) -> None:
 def _styles(plot: Plot) -> Iterator[tuple[str, str, Any]]:
     """Yield name, colour and dash of each series; names of one colour differ by their dashes."""
     ours, theirs = cycle(DASHES), cycle(DASHES)
-    for name in plot.series:
+    for name in (name for name, values in plot.series.items() if values):
         is_ours = name in plot.ours
         yield name, OURS if is_ours else THEIRS, next(ours if is_ours else theirs)
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,7 @@ METHOD = (
 )
 MESSAGES = 200_000
 MASTERS = (1, 2, 3)
+COUNTS = ((1, 0.1), (10, 0.5), (50, 1.0), (500, 1.0))  # --batch-max, share of the messages
 HEAD = ("producer", "master: XADD", "master: read, ack", "worker", "a master, messages/s")
 NOTES = (
     (
@@ -68,6 +69,11 @@ def answer(scale: Scale) -> Answer:
             for masters in MASTERS:
                 found[masters].append(spread(ports[masters], messages))
         held = memory(ports[1][0], messages)
+        by_count = {}
+        for count, share in COUNTS:
+            few = max(1000, int(messages * share))
+            options = ("--batch-max", str(count))
+            by_count[count] = [spread(ports[1], few, *options) for _ in range(runs)]
     safe = {name: kept(words, messages, runs, replica=replica) for name, words, replica in SAFETY}
     last = found[MASTERS[-1]]
     together = {masters: [masters * one.master_per_s for one in found[masters]] for masters in MASTERS}
@@ -91,6 +97,7 @@ def answer(scale: Scale) -> Answer:
             Figure("memory of an entry that is pending, more", (held[1],), "bytes"),
             Figure("network, to the server", (held[2],), "bytes a message"),
             Figure("network, from the server", (held[3],), "bytes a message"),
+            Figure("passed on to a replica or a file", (passed_on(messages),), "bytes a message"),
         ),
         (
             Table(
@@ -102,6 +109,11 @@ def answer(scale: Scale) -> Answer:
                 "CPU per message on one server by what it keeps, us",
                 ("keeps", *HEAD),
                 tuple((name, *columns(rows)) for name, rows in safe.items()),
+            ),
+            Table(
+                "CPU per message on one master by the largest batch, us",
+                ("--batch-max", *HEAD),
+                tuple((str(count), *columns(rows)) for count, rows in by_count.items()),
             ),
         ),
         (
@@ -136,32 +148,54 @@ def columns(rows: Sequence[Spent]) -> list[str]:
     return [number(median(kind(one) for one in rows)) for kind in kinds]
 
 
-def spread(ports: Sequence[int], messages: int) -> Spent:
-    """Push into a stream on each master, handle all streams at once; return means over the masters."""
+def spread(ports: Sequence[int], messages: int, *options: str) -> Spent:
+    """Push into a stream on each master, handle all streams at once; return means over the masters.
+
+    Arguments:
+        options: more of the pools' command line.
+    """
     masters = len(ports)
     url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
     streams = [cluster.partition(at, masters) for at in range(masters)]
-    return measured(url, dict(zip(streams, ports, strict=True)), messages)
+    return measured(url, dict(zip(streams, ports, strict=True)), messages, *options)
 
 
 def kept(words: Sequence[str], messages: int, runs: int, *, replica: bool) -> list[Spent]:
     """Measure one server that keeps what it is told."""
+    with primary(words, replica=replica) as port:
+        url = f"redis://127.0.0.1:{port}"
+        return [measured(url, {rig.STREAM: port}, messages) for _ in range(runs)]
+
+
+def passed_on(messages: int) -> float:
+    """Return how many bytes of its replication stream a server writes for a message, from XADD to XACK."""
+    with primary((), replica=True) as port:
+        client = cluster.client(port)
+        before = client.info("replication")["master_repl_offset"]
+        measured(f"redis://127.0.0.1:{port}", {rig.STREAM: port}, messages)
+        return float(client.info("replication")["master_repl_offset"] - before) / messages
+
+
+@contextmanager
+def primary(words: Sequence[str], *, replica: bool) -> Iterator[int]:
+    """Run a server, with a replica in step if wanted; yield its port."""
     with ExitStack() as stack:
         port = stack.enter_context(cluster.node(*words))
         if replica:
             second = stack.enter_context(cluster.node("--replicaof", "127.0.0.1", str(port)))
             link = cluster.client(second)
             cluster.wait(lambda: link.info("replication")["master_link_status"] == "up")
-        url = f"redis://127.0.0.1:{port}"
-        return [measured(url, {rig.STREAM: port}, messages) for _ in range(runs)]
+        yield port
 
 
-def measured(url: str, streams: dict[str, int], messages: int) -> Spent:
+def measured(url: str, streams: dict[str, int], messages: int, *options: str) -> Spent:
     """Push messages into each stream, and handle them.
 
     Arguments:
         url: of the server or cluster.
         streams: name -> port of its master.
+        messages: for each.
+        options: more of the pools' command line.
 
     Raises:
         rig.Void: not every message was handled exactly once.
@@ -176,7 +210,7 @@ def measured(url: str, streams: dict[str, int], messages: int) -> Spent:
             producer.push_many(rig.PAYLOAD for _ in range(messages))
     pushing = rig.cpu_s() - pushing
     between, begun = used_s(clients), time.monotonic()
-    rows = pools(url, list(streams))
+    rows = pools(url, list(streams), *options)
     wall, after = time.monotonic() - begun, used_s(clients)
     for stream, client in clients.items():
         (group,) = client.xinfo_groups(stream)
@@ -186,12 +220,12 @@ def measured(url: str, streams: dict[str, int], messages: int) -> Spent:
         pushing / whole * 1e6,
         (between - before) / whole * 1e6,
         (after - between) / whole * 1e6,
-        sum(row["handling_s"] for row in rows.values()) / whole * 1e6,
+        sum(row["part_s"] for row in rows.values()) / sum(row["part"] for row in rows.values()) * 1e6,
         wall,
     )
 
 
-def pools(url: str, streams: Sequence[str]) -> dict[str, dict[str, Any]]:
+def pools(url: str, streams: Sequence[str], *options: str) -> dict[str, dict[str, Any]]:
     """Run a pool of one worker for each stream, all at once; return what their workers said."""
     _, core = rig.cores()
     with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:
@@ -200,7 +234,7 @@ def pools(url: str, streams: Sequence[str]) -> dict[str, dict[str, Any]]:
             command = [
                 sys.executable, "-m", "rsq.supervisor.cli", "--workers", "1", "--redis", url,
                 "--stream", stream, "--stop-when-empty", "--runtime-dir", folder,
-                "--metrics", "127.0.0.1:0", "--log-level", "error", "rsq.bench.counted:noop",
+                "--metrics", "127.0.0.1:0", "--log-level", "error", *options, "rsq.bench.counted:noop",
             ]  # fmt: skip
             environment = {**os.environ, "RSQ_BENCH_REPORT": str(Path(folder, str(at)))}
             running.append(subprocess.Popen(command, env=environment, preexec_fn=lambda: rig.pin(core)))
