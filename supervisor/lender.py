@@ -162,8 +162,10 @@ class Lender:
         idle = self._idle()
         if not idle:
             found = [one for one in found if now - one.since >= _REST_S and not self._has_rested(one, now)]
-        if not found or not self._fence.is_open or not self._line.connect():
+        if not found or not self._fence.is_open:
             return
+        if not self._line.connect(rest=False):  # the keeper waits for us, and a beat may be due
+            raise Lost("no connection")
         term = self._fence.term
         for one in found:
             # Looked at before, stored after: a batch that begins later is not taken for the one we saw. No

@@ -51,14 +51,19 @@ class Line:
         self.trouble = ""  # why there is no connection
         self.since = 0.0  # monotonic: since when
 
-    def connect(self) -> bool:
-        """Try once to have a connection; False, after a pause that grows, when there is none."""
+    def connect(self, *, rest: bool = True) -> bool:
+        """Try once to have a connection; False when there is none.
+
+        Arguments:
+            rest: if so, return after a pause that grows; whoever is not to be held up rests elsewhere.
+        """
         if self._wire is not None:
             return True
         try:
             self._wire = Wire(self._target, self._name, self._slice_s, (self._wake_fd,))
         except (RedisError, OSError) as error:
-            self.fail(explain(error, self._target) if isinstance(error, RedisError) else str(error))
+            if rest:
+                self.fail(explain(error, self._target) if isinstance(error, RedisError) else str(error))
             return False
         return True
 

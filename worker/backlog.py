@@ -18,7 +18,7 @@ from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
-from ..streams.entry import parse_id
+from ..streams.entry import Raw, parse_id
 from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
 from .books import Books
 from .recovery import Plan, culprit, current, from_table, plan
@@ -205,7 +205,7 @@ class Backlog:
         most = self._spec.retries.max_attempts  # what has none left is for the leader to bury
         self.suspects = deque((row.entry, row.counter + 1) for row in rows if row.counter < most)
         self.resting = False
-        known = self._shelf.ids | {entry for entry, _ in self.todo} | {row.entry for row in rows}
+        known = self._known() | {row.entry for row in rows}
         for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
             slot.waiting.drop(entry)
 
@@ -259,10 +259,22 @@ class Backlog:
                 self.todo.append((entry, attempt))
         self._counters[C.RECOVERED] += len(attempts)
 
+    def claim_first(self, found: Iterable[Raw]) -> None:
+        """Let entries that a read has brought be claimed before they run: they may be others' by now.
+
+        They may even have come back, and may have been tried, before the reply was looked at.
+        """
+        known = self._known()
+        self.todo.extend((entry[0], 1) for entry in found if entry[0] not in known)
+
+    def _known(self) -> set[bytes]:
+        """Return what is in hand and waits for its turn."""
+        return self._shelf.ids | {entry for entry, _ in self.todo}
+
     def audit(self) -> None:
         """Find entries that were delivered to a connection which broke before we saw them."""
         self._session.settle()
-        known = self._shelf.ids | {entry for entry, _ in self.todo}
+        known = self._known()
         rows = [row for row in self._pending() if not row.rests]
         stranded = {row.entry: row.counter for row in rows if row.entry not in known}
         if stranded:

@@ -247,7 +247,7 @@ class Consumer:
         # What a read sent ahead brings is pending and not yet seen: an audit would take it for stranded.
         quiet = self._audit_is_due(now) or self.backlog.resting or self.backlog.suspects
         if self._runner.asked != asked:  # sent ahead of a batch that ran long: these may be lent by now
-            self.backlog.todo.extend((entry[0], 1) for entry in found)
+            self.backlog.claim_first(found)
             return
         if self._pace.ahead(len(found), count) and self._shelf.has_room and not quiet:
             self._send_read(None)

@@ -15,23 +15,23 @@ def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:
         """
         def handle(message):
             started(message)
-            if message.data["n"] == 5 and message.attempt == 1:
+            if message.data["n"] == 7 and message.attempt == 1:
                 wait_for("never")
             finished(message)
         """,
         "--batch-ms", "5000",
     )  # fmt: skip
-    ids = pool.push(numbers(9))
+    ids = pool.push(numbers(10))
     pool.start()
-    pool.wait_started(ids[5])
-    assert set(ids[1:]) <= pool.delivery_counts().keys(), "not one batch"
+    pool.wait_started(ids[7])
+    assert set(ids[6:]) <= pool.delivery_counts().keys(), "not one batch"
     os.kill(pool.pid, signal.SIGSTOP)
     killed = pool.kill_worker()
     until(lambda: not pool.holders(), "a slot without a process")
-    pool.redis.xdel("events", ids[4], ids[5], ids[7])
+    pool.redis.xdel("events", ids[6], ids[7], ids[8])
     os.kill(pool.pid, signal.SIGCONT)
     pool.wait_successor(killed)
     pool.wait_settled()
     assert pool.stop() == 0
-    pool.assert_exact(ids, lost={ids[5]: 1, ids[7]: 0})
+    pool.assert_exact(ids, lost={ids[7]: 1, ids[8]: 0})
     assert pool.counters()["FAILED"] == 1
