@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsq.ipc.journal import Batch, Kind, Outcome
+from rsq.ipc.ledger import INDEX_BITS
 from rsq.streams.entry import parse_id
 from rsq.worker.recovery import Plan, culprit, current, from_table, number, plan, to_bury
 
@@ -235,3 +236,13 @@ def test_a_death_in_the_middle_of_recovery_changes_nothing(left: Left, data: st.
             assert dict(again.run).get(entry) == dict(made.run).get(entry)
             assert again.wait.get(entry) == made.wait.get(entry)
     assert {entry for entry, _, _ in again.bury} == {entry for entry, _, _ in made.bury} - gone
+
+
+def test_behind_an_entry_that_ran_on_nothing_was_started() -> None:
+    """The mark says that A has ended; B may run elsewhere by now, and its own process never began it."""
+    batches = [_batch([A, B, C], started=2, batch=5)]
+    assert culprit(batches, running=True) == 1
+    assert culprit(batches, running=True, runs_on=5 << INDEX_BITS) is None
+    assert culprit(batches, running=True, runs_on=5 << INDEX_BITS | 1) == 1, "it is B that runs on"
+    assert culprit(batches, running=True, runs_on=4 << INDEX_BITS) == 1, "that was another batch"
+    assert culprit([_batch([A, B], started=1, batch=5)], running=True, runs_on=5 << INDEX_BITS) == 0
