@@ -104,7 +104,6 @@ class Runner:
         while at < len(entries) and not self._controls.stopping and fence.is_open and fence.term == term:
             start, at = at, self._chunk(entries, attempts, at, asked)
             self._session.check()
-            self._controls.glance()
             self._settle(number, ids, entries, attempts, start, at)
             if self.asked != asked:
                 again = [1] * len(entries) if attempts is None else attempts
@@ -112,6 +111,7 @@ class Runner:
                 self._todo.extendleft(reversed(list(rest)))
                 break  # what is done is acknowledged in the same write that claims
             if at < len(entries):
+                self._controls.glance()
                 self._session.send()  # the rest may take long: what is done is acknowledged now
         self._desk[D.HELD] = 0
 

@@ -477,8 +477,8 @@ class Pool:
 
     def wait_settled(self) -> None:
         """Wait until nothing is unread and nothing is pending."""
-        # Read first: what is unread now may be pending a moment later, the reverse cannot be.
-        until(lambda: self.unread() == 0 and self.pending() == 0, "an empty pending list and nothing unread")
+        # In this order: between the two looks a read may turn what is unread into what is pending.
+        until(lambda: self.unread() == 0 and self.pending() == 0, "nothing unread and an empty pending list")
 
     def pending(self) -> int:
         """Return the length of the group's pending list."""

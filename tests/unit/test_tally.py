@@ -10,7 +10,7 @@ from support_shared import shared
 from rsq.ipc.cells import CELL
 from rsq.ipc.journal import Outcome
 from rsq.ipc.ledger import DEAD, HANDLER_BOUNDS, C, Histogram, Ledger
-from rsq.worker.tally import count_outcomes, count_times, count_waits, finished
+from rsq.worker.tally import count_outcomes, count_times, count_waits, finished, times
 
 
 def _ledger() -> Ledger:
@@ -117,3 +117,12 @@ def test_the_first_bucket_is_cheap_and_right() -> None:
     counts, total = sums.handler(0).read()
     assert (counts[0], sum(counts), total) == (1000, 1000, 0.0)
     assert len(counts) == len(HANDLER_BOUNDS) + 1
+
+
+@given(st.lists(st.tuples(st.integers(5, 12), st.integers(1, 300)), min_size=1, max_size=5))
+def test_times_of_ids_are_their_milliseconds(bursts: list[tuple[int, int]]) -> None:
+    """However many share a millisecond, and where the number of digits changes."""
+    ids = [b"%d-%d" % (ms, seq) for ms, count in sorted(dict(bursts).items()) for seq in range(count)]
+    assert times(ids) == [int(entry.partition(b"-")[0]) for entry in ids]
+    later = [b"17952455%05d-%s" % (int(ms), seq) for ms, seq in (entry.split(b"-") for entry in ids)]
+    assert times(later) == [int(entry.partition(b"-")[0]) for entry in later]
