@@ -27,6 +27,7 @@ NAMES = (
     "regress",
     "scaling",
     "peer_latency",
+    "peer_crash",
 )
 
 

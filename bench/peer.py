@@ -20,9 +20,11 @@ import redis
 from . import rig, tree
 from .adapters import NAMES
 from .adapters.account import Account
+from .ledger import Ledger, ledger
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = Path("build/peers")
+QUIET_S = 12.0  # longer than the shortest time after which a peer takes what a dead worker held
 LATE_S = 0.2  # so long is waited for a message that is handled once too often
 
 
@@ -106,15 +108,24 @@ class Peer:
         return found
 
     @contextmanager
-    def worker(self, url: str, setting: str, account: Path, handler: str) -> Iterator[int]:
-        """Run one worker, pinned, and end all its processes afterwards; yield its process id."""
+    def worker(
+        self, url: str, setting: str, account: Path, handler: str, starts: Path | None = None
+    ) -> Iterator[int]:
+        """Run one worker, pinned, and end all its processes afterwards; yield its process id.
+
+        Arguments:
+            starts: start the worker again when it ends, and write a line for each start into this file.
+        """
+        command = self.command("work", self.name, url, setting)
+        if starts is not None:
+            command = ["sh", "-c", 'while echo >> "$0"; do "$@"; done', str(starts), *command]
         _, core = rig.cores()
         with (
             tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder,
             Path(folder, "log").open("wb") as log,
         ):
             process = subprocess.Popen(
-                self.command("work", self.name, url, setting),
+                command,
                 env=self.environment(account, handler),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -184,6 +195,34 @@ class Peer:
                 sender.kill()
                 sender.wait()
         return [begun - sent for begun, sent in zip(account.begun, account.sent, strict=True)]
+
+    def crashes(self, messages: int, folder: Path, limit_s: float) -> Ledger:
+        """Let one worker handle a filled queue in which some messages kill the process that handles them.
+
+        Arguments:
+            limit_s: a run that takes longer is void.
+
+        Raises:
+            rig.Void: it did.
+        """
+        path, starts = folder / f"{self.name}.account", folder / f"{self.name}.starts"
+        account = Account(path, messages)
+        starts.unlink(missing_ok=True)
+        with (
+            rig.server(tcp=True, data=self.fill(messages, folder)) as url,
+            self.worker(url, "default", path, "deadly", starts),
+        ):
+            done, quiet = 0, time.monotonic() + limit_s
+            deadline = quiet
+            while time.monotonic() < quiet:
+                if time.monotonic() > deadline:
+                    raise rig.Void(f"after {limit_s:.0f} s there was still something to do")
+                time.sleep(0.05)
+                if (now := sum(account.times) + sum(account.buried)) != done:
+                    done, quiet = now, time.monotonic() + QUIET_S
+            words = self.command("letters", self.name, url)
+            subprocess.run(words, env=self.environment(path, "tally"), check=True, cwd=folder)
+        return ledger(account, len(starts.read_text().splitlines()) - 1)
 
 
 def wait(true: Callable[[], bool], account: Account, limit_s: float) -> None:

@@ -2,6 +2,7 @@
 
 python -P -m adapters send NAME URL MESSAGES         push so many messages as fast as it goes
 python -P -m adapters pace NAME URL MESSAGES RATE    push so many a second, and note when
+python -P -m adapters letters NAME URL               account for the dead letters, where there is a way
 python -P -m adapters work NAME URL SETTING          be one worker, until killed
 """
 
@@ -48,6 +49,8 @@ def main(verb: str, name: str, url: str, *rest: str) -> None:
     elif verb == "pace":
         account = Account(Path(os.environ["RSQ_BENCH_ACCOUNT"]))
         adapter.send(url, paced(account, int(rest[0]), float(rest[1])))
+    elif verb == "letters":
+        getattr(adapter, "letters", lambda url: None)(url)
     else:
         getattr(adapter, "fill", adapter.send)(url, range(int(rest[0])))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .account import payload
+from .account import buried, payload
 
 PACKAGES = ("rq", "redis")
 SETTINGS = {
@@ -27,6 +27,19 @@ def send(url: str, numbers: Iterable[int]) -> None:
     for number in numbers:
         for queue in (Queue("default", client), other):
             queue.enqueue("adapters.account.handled", payload(number))
+
+
+def letters(url: str) -> None:
+    """Account for the failed jobs."""
+    from redis import Redis
+    from rq import Queue
+    from rq.registry import FailedJobRegistry
+
+    queue = Queue("default", Redis.from_url(url))
+    for job_id in FailedJobRegistry(queue=queue).get_job_ids():
+        job = queue.fetch_job(job_id)
+        if job:
+            buried(job.args[0])
 
 
 def work(url: str, setting: str) -> None:
