@@ -141,7 +141,7 @@ def start(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - the callers have no threads
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - the callers have no threads
             )
     except OSError as error:
         raise ValueError(f"embedded server in {data}: {error.strerror or error}") from error
@@ -218,7 +218,8 @@ def _prepare_socket_folder(folder: Path, data: Path) -> None:
         raise ValueError(f"{folder} must be a directory of this user with mode 0700")
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child has to call before its exec to be told to end when we end; None where there is no such."""
     if sys.platform != "linux":
         return None
     parent = os.getpid()

@@ -20,6 +20,7 @@ from ..streams.connection import RedisError, client
 from ..streams.deadletter import DeadLetters, Outcome
 from ..streams.producer import Producer, PushError
 from . import fleetcli, showing
+from .benchcli import bench
 from .failing import Failure, failure, run
 from .granting import acl_command
 from .options import server_of, server_options
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(acl_command)
+cli.add_command(bench)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ yesterday. Whatever the bytes are, there is an answer, and no page is touched th
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from enum import IntEnum
@@ -17,7 +18,7 @@ import psutil
 from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState, W
 from ..ipc.fence import Fence
 from ..ipc.journal import ID_MAX, Outcome
-from ..ipc.ledger import EVENTS_MAX, Histogram, Sums
+from ..ipc.ledger import EVENTS_MAX, HANDLER_BOUNDS, Histogram, Sums
 from ..ipc.segment import Identity, Segment
 from ..ipc.slot import Slot
 from ..worker.tally import count_outcomes
@@ -33,45 +34,117 @@ _NOT_YET = bytes(code if code in _SURE else Outcome.HELD_BACK for code in range(
 
 
 def snapshot(segment: Segment, now: float | None = None, epoch: float | None = None) -> PoolView:
-    """Return what a segment says.
+    """Return what a segment says; see `Reader.snapshot`."""
+    return Reader(segment).snapshot(now, epoch)
 
-    Arguments:
-        segment: open for reading or writing; never written to.
-        now: CLOCK_MONOTONIC in seconds, None for the present.
-        epoch: seconds since 1970 at the same moment, None for the present.
-    """
-    now = time.monotonic() if now is None else now
-    epoch = time.time() if epoch is None else epoch
-    view, real = segment.pool.view, segment.pool.real
-    workers = min(view[P.WORKERS], segment.capacity)
-    wanted = [n for n in range(segment.capacity) if n < workers or segment.used(n)]
-    started, beat = _number(real[P.STARTED]), _number(real[P.HEARTBEAT])
-    uptime = max(0.0, epoch - started) if started else 0.0
-    window = int(min(60.0, max(1.0, uptime)))  # a pool of ten seconds has no minute to average over
-    age = now - beat if 0 < beat <= now + 1 else math.inf
-    return PoolView(
-        identity=Identity(
-            *map(label, (segment.identity.stream, segment.identity.group, segment.identity.instance))
-        ),
-        state=_pool_state(view[P.STATE], view[P.MASTER_PID], started, age),
-        workers=workers,
-        master=view[P.MASTER_PID],
-        uptime_s=uptime,
-        heartbeat_s=max(0.0, age),
-        generation=view[P.GENERATION],
-        reloads_failed=view[P.RELOADS_FAILED],
-        exporter=view[P.EXPORTER_PID] or None,
-        port=view[P.METRICS_PORT] or None,
-        slots=tuple(
-            _slot_view(segment, n, now, epoch, window) if segment.used(n) else SlotView(n) for n in wanted
-        ),
-        keeper=segment.keep.view[K.PID] or None,
-        lease_s=max(0.0, _number(Fence(segment.keep).left_s)),
-        leading=bool(segment.keep.view[K.LEADING]) and Fence(segment.keep).holds,  # else another may lead
-        leader_epoch=segment.keep.view[K.LEADER_EPOCH],
-        paused=bool(segment.keep.view[K.PAUSED]),
-        swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
-    )
+
+class Reader:
+    """Looks at a segment again and again: what cannot have changed is not made anew."""
+
+    def __init__(self, segment: Segment) -> None:
+        """Look at a segment that is open for reading or writing; it is never written to."""
+        self._segment = segment
+        self._slots: dict[int, Slot] = {}
+        self._processes: dict[int, psutil.Process] = {}
+
+    def snapshot(self, now: float | None = None, epoch: float | None = None) -> PoolView:
+        """Return what the segment says.
+
+        Arguments:
+            now: CLOCK_MONOTONIC in seconds, None for the present.
+            epoch: seconds since 1970 at the same moment, None for the present.
+        """
+        segment = self._segment
+        for number in range(segment.capacity):
+            if number not in self._slots and segment.used(number):
+                self._slots[number] = segment.slot(number)
+        now = time.monotonic() if now is None else now
+        epoch = time.time() if epoch is None else epoch
+        view, real = segment.pool.view, segment.pool.real
+        workers = min(view[P.WORKERS], segment.capacity)
+        wanted = [n for n in range(segment.capacity) if n < workers or n in self._slots]
+        started, beat = _number(real[P.STARTED]), _number(real[P.HEARTBEAT])
+        uptime = max(0.0, epoch - started) if started else 0.0
+        window = int(min(60.0, max(1.0, uptime)))  # a pool of ten seconds has no minute to average over
+        age = now - beat if 0 < beat <= now + 1 else math.inf
+        return PoolView(
+            identity=Identity(
+                *map(label, (segment.identity.stream, segment.identity.group, segment.identity.instance))
+            ),
+            state=_pool_state(view[P.STATE], view[P.MASTER_PID], started, age),
+            workers=workers,
+            master=view[P.MASTER_PID],
+            uptime_s=uptime,
+            heartbeat_s=max(0.0, age),
+            generation=view[P.GENERATION],
+            reloads_failed=view[P.RELOADS_FAILED],
+            exporter=view[P.EXPORTER_PID] or None,
+            port=view[P.METRICS_PORT] or None,
+            slots=tuple(
+                self._slot_view(n, now, epoch, window) if n in self._slots else SlotView(n) for n in wanted
+            ),
+            keeper=segment.keep.view[K.PID] or None,
+            lease_s=max(0.0, _number(Fence(segment.keep).left_s)),
+            leading=bool(segment.keep.view[K.LEADING]) and Fence(segment.keep).holds,  # else another may lead
+            leader_epoch=segment.keep.view[K.LEADER_EPOCH],
+            paused=bool(segment.keep.view[K.PAUSED]),
+            swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
+        )
+
+    def _slot_view(self, number: int, now: float, epoch: float, window: int) -> SlotView:
+        slot = self._slots[number]
+        seat, desk = slot.seat, slot.desk.view
+        pid, state = seat.view[S.PID], _name(SeatState, seat.view[S.STATE])
+        if state == "held":  # not the master's child, so its pid is only known from its lock
+            pid = self._segment.slot_holder(number) or 0
+        sums, uncounted = counted(slot)
+        cpu_s, rss = self._usage(number, pid, epoch - now + _number(seat.real[S.SPAWNED]))
+        due = _number(seat.real[S.NEXT_SPAWN])
+        here = bool(pid) and desk[D.PID] == pid
+        came, went = slot.rates.last_minute(now, window)
+        return SlotView(
+            slot=number,
+            pid=pid or None,
+            state=state,
+            desk=_name(DeskState, desk[D.STATE]) if here else "none",
+            booted=here and _number(slot.desk.real[D.BOOTED]) > 0,
+            connected=here and bool(desk[D.CONNECTED]),
+            current=_current(slot, now) if here else None,
+            counters=dict(zip(COUNTERS, sums.counters[: len(COUNTERS)].tolist(), strict=True)),
+            waiting=desk[D.WAITING],
+            held=max(0, desk[D.HELD] - uncounted) if here else 0,
+            came=came / window,
+            went=went / window,
+            restarts={name: seat.view[S.RESTARTS + cause] for cause, name in enumerate(CAUSES)},
+            cpu_s=cpu_s,
+            rss=rss,
+            dropped=slot.pipe.dropped,
+            lent=slot.ward.view[W.LENT],
+            next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
+            wait=_counts(sums.wait),
+            batch=_counts(sums.batch),
+            handlers=_handlers(sums, slot.events.raw_names()),
+        )
+
+    def _usage(self, number: int, pid: int, started: float) -> tuple[float | None, int | None]:
+        """Return CPU seconds and resident bytes of a slot's process; None when it is gone or not ours to see.
+
+        A process that was found once is not looked for again: psutil knows whether it is still the same.
+        """
+        process = self._processes.get(number)
+        try:
+            if process is None or process.pid != pid or not process.is_running():
+                self._processes.pop(number, None)
+                if (process := _process(pid, started)) is None:
+                    return None, None
+                self._processes[number] = process
+            with process.oneshot():
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return None, None
+                times = process.cpu_times()
+                return times.user + times.system, process.memory_info().rss
+        except psutil.Error:
+            return None, None
 
 
 def label(name: str | bytes) -> str:
@@ -79,43 +152,6 @@ def label(name: str | bytes) -> str:
     if isinstance(name, str):
         name = name.encode("utf-8", "surrogateescape")
     return printable(name)
-
-
-def _slot_view(segment: Segment, number: int, now: float, epoch: float, window: int) -> SlotView:
-    slot = segment.slot(number)
-    seat, desk = slot.seat, slot.desk.view
-    pid, state = seat.view[S.PID], _name(SeatState, seat.view[S.STATE])
-    if state == "held":  # not the master's child, so its pid is only known from its lock
-        pid = segment.slot_holder(number) or 0
-    sums, uncounted = counted(slot)
-    process = _process(pid, epoch - now + _number(seat.real[S.SPAWNED])) if pid else None
-    cpu_s, rss = _usage(process)
-    due = _number(seat.real[S.NEXT_SPAWN])
-    here = bool(pid) and desk[D.PID] == pid
-    came, went = slot.rates.last_minute(now, window)
-    return SlotView(
-        slot=number,
-        pid=pid or None,
-        state=state,
-        desk=_name(DeskState, desk[D.STATE]) if here else "none",
-        booted=here and _number(slot.desk.real[D.BOOTED]) > 0,
-        connected=here and bool(desk[D.CONNECTED]),
-        current=_current(slot, now) if here else None,
-        counters={name: sums.counters[counter] for counter, name in enumerate(COUNTERS)},
-        waiting=desk[D.WAITING],
-        held=max(0, desk[D.HELD] - uncounted) if here else 0,
-        came=came / window,
-        went=went / window,
-        restarts={name: seat.view[S.RESTARTS + cause] for cause, name in enumerate(CAUSES)},
-        cpu_s=cpu_s,
-        rss=rss,
-        dropped=slot.pipe.dropped,
-        lent=slot.ward.view[W.LENT],
-        next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
-        wait=_counts(sums.wait),
-        batch=_counts(sums.batch),
-        handlers=_handlers(sums, slot.events.names()),
-    )
 
 
 def counted(slot: Slot) -> tuple[Sums, int]:
@@ -143,16 +179,21 @@ def _current(slot: Slot, now: float) -> Current | None:
     return Current(label(place[2][:ID_MAX]), max(0.0, now - _number(place[1])), place[0])
 
 
-def _handlers(sums: Sums, names: list[str]) -> dict[str, Counts]:
+def _handlers(sums: Sums, names: list[bytes]) -> dict[str, Counts]:
     """Return the rows by label. Names that look alike once they are printable share one."""
     found: dict[str, Counts] = {}
-    for row in range(EVENTS_MAX + 1):
-        counts = _counts(sums.handler(row))
-        if row and not any(counts.buckets):
+    for row, (buckets, total) in enumerate(sums.handlers()):
+        if row and not any(buckets):
             continue
-        name = OTHER if row == EVENTS_MAX else label(names[row - 1]) if 0 < row <= len(names) else ""
+        counts = Counts(HANDLER_BOUNDS, tuple(buckets), total)
+        name = OTHER if row == EVENTS_MAX else _event(names[row - 1]) if 0 < row <= len(names) else ""
         found[name] = found[name] + counts if name in found else counts
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _event(name: bytes) -> str:
+    return label(name.decode("utf-8", "backslashreplace"))
 
 
 def _counts(histogram: Histogram) -> Counts:
@@ -167,24 +208,15 @@ def _pool_state(state: int, master: int, started: float, age: float) -> str:
 
 
 def _process(pid: int, started: float) -> psutil.Process | None:
-    """Return the process of that pid, unless it is a later one: numbers are used again."""
+    """Return the process of that pid, None if it is gone or a later one: numbers are used again."""
+    if not pid:
+        return None
     try:
         process = psutil.Process(pid)
         later = process.create_time() > started + _SAME_PROCESS_S
         return None if later or process.status() == psutil.STATUS_ZOMBIE else process
     except (psutil.Error, OSError, RuntimeError, ValueError, OverflowError):
         return None  # gone, hidden from us, or a number that is no pid
-
-
-def _usage(process: psutil.Process | None) -> tuple[float | None, int | None]:
-    if process is None:
-        return None, None
-    try:
-        with process.oneshot():
-            times = process.cpu_times()
-            return times.user + times.system, process.memory_info().rss
-    except psutil.Error:
-        return None, None
 
 
 def _name(states: type[IntEnum], number: int) -> str:

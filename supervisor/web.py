@@ -16,18 +16,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-
 from ..ipc.segment import Segment
-from .metrics import PoolCollector, snapshot
+from .exposition import OPENMETRICS, TEXT
+from .metrics import Metrics
+from .reading import snapshot
 
 log = logging.getLogger("rsq.exporter")
 
 CONNECTIONS_MAX = 32
 CONNECTION_S = 5.0
 _FINISH_EVERY_S = 0.005
-_TEXT = "text/plain; charset=utf-8"
+_PLAIN = "text/plain; charset=utf-8"
 
 
 class Server(ThreadingHTTPServer):
@@ -44,8 +43,7 @@ class Server(ThreadingHTTPServer):
         listener.setblocking(False)  # a client may be gone again before it is accepted
         self.socket = listener
         self.segment = segment
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(PoolCollector(segment))
+        self.metrics = Metrics(segment)
         self._open: dict[socket.socket, float] = {}
 
     def expire(self, now: float) -> float | None:
@@ -115,8 +113,10 @@ class _Page(BaseHTTPRequestHandler):
         self._reply(HTTPStatus.OK, _INDEX)
 
     def _metrics(self) -> None:
-        encode, kind = choose_encoder(", ".join(self.headers.get_all("Accept", ())))
-        self._send(HTTPStatus.OK, encode(self.server.registry), kind)
+        accepted = ",".join(self.headers.get_all("Accept", ())).split(",")
+        openmetrics = any(one.split(";")[0].strip() == "application/openmetrics-text" for one in accepted)
+        page = self.server.metrics.page(openmetrics=openmetrics)
+        self._send(HTTPStatus.OK, page, OPENMETRICS if openmetrics else TEXT)
 
     def _healthz(self) -> None:
         view = snapshot(self.server.segment)
@@ -145,7 +145,7 @@ class _Page(BaseHTTPRequestHandler):
             self._reply(HTTPStatus.OK, f"ready: {view.workers} of {view.workers} slots")
 
     def _reply(self, status: HTTPStatus, words: str) -> None:
-        self._send(status, f"{words}\n".encode("utf-8", "backslashreplace"), _TEXT)
+        self._send(status, f"{words}\n".encode("utf-8", "backslashreplace"), _PLAIN)
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
         self.send_response_only(status)  # without the name and version of the software

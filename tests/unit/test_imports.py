@@ -20,6 +20,7 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "click": {
+        "supervisor/benchcli.py",
         "supervisor/cli.py",
         "supervisor/operate.py",
         "supervisor/fleetcli.py",

@@ -15,8 +15,6 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support_shared import child, shared, stay
@@ -27,8 +25,9 @@ from rsq.ipc.journal import Journal, Kind, Outcome
 from rsq.ipc.ledger import EVENTS_MAX, C, Events
 from rsq.ipc.segment import _CELLS_AT, HEADER_SIZE, Identity, Segment
 from rsq.ipc.slot import _PARTS, SLOT_SIZE
-from rsq.supervisor.metrics import REASONS, PoolCollector, SlotView, snapshot
-from rsq.supervisor.reading import counted, label
+from rsq.supervisor.metrics import REASONS, Metrics
+from rsq.supervisor.reading import counted, label, snapshot
+from rsq.supervisor.view import SlotView
 
 WHO = Identity("orders", "mailer", "web-1")
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -64,10 +63,9 @@ def _counters(segment: Segment, slot: int = 0) -> dict[str, int]:
 
 def _exposed(segment: Segment) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return all samples by name and labels, having read both formats."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(PoolCollector(segment))
-    text = generate_latest(registry).decode()
-    strict = list(parse_openmetrics(openmetrics(registry).decode()))  # type: ignore[no-untyped-call]
+    metrics = Metrics(segment)
+    text = metrics.page().decode()
+    strict = list(parse_openmetrics(metrics.page(openmetrics=True).decode()))  # type: ignore[no-untyped-call]
     assert strict
     samples = [sample for family in parse(text) for sample in family.samples]
     found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
@@ -413,10 +411,8 @@ def test_documentation_and_collector_name_the_same_metrics(segment: Segment) -> 
         for name, kind, labels, _ in table
     }
     assert len(documented) == len(table)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(PoolCollector(segment))
     found = {}
-    for family in parse(generate_latest(registry).decode()):
+    for family in parse(Metrics(segment).page().decode()):
         labels = {name for sample in family.samples for name in sample.labels} - {
             "le",
             "stream",
