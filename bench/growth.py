@@ -27,7 +27,7 @@ from .answer import Answer, Figure, Plot, Scale, Table, number
 QUESTION = "Does a message cost more with more workers, slots, pending entries, or a longer stream?"
 METHOD = (
     "Every point has a server of its own, filled beforehand; all servers share a core, the pool has the"
-    " other. A run handles 100,000 new messages of 100 bytes, with many workers 20,000 for each, or what"
+    " other. A run handles 100,000 new messages of 100 bytes, with many workers 5,000 for each, or what"
     " rests, with a no-op handler, everything on; then they are deleted again. The points are run in turn,"
     " up to three times, and the cheapest run of each counts, for what else the machine does can only add;"
     " what rests at the own consumer is run once, the small points several times and their mean taken."
@@ -36,7 +36,7 @@ METHOD = (
     " Processes that share a core cost each other time, so many workers are compared with as many raw loops."
 )
 MESSAGES = 100_000
-EACH = 20_000  # messages for every worker, where there are many
+EACH = 5000  # messages for every worker, where there are many
 MOST = 1.2  # a cost that does not grow, and the noise of a shared machine
 INSTANCE = "bench"
 NOTES = (
