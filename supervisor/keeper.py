@@ -139,7 +139,7 @@ class Keeper:
         """Live, take note of what we are told, glance at the slots; return when to do so again."""
         due = self._live()
         with contextlib.suppress(BlockingIOError):
-            self._told = self._told or signal.SIGTERM in os.read(self._wake_fd, 4096)
+            self._told = signal.SIGTERM in os.read(self._wake_fd, 4096) or self._told
         if not self._orphan:
             with contextlib.suppress(BlockingIOError):
                 said = os.read(self._control_fd, 4096)

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState, W
 from ..ipc.fence import Fence
+from ..ipc.journal import JOURNAL_MAX, WAITING_MAX
 from ..ipc.ledger import INDEX_BITS
 from ..ipc.loans import LOANS_MAX
 from ..ipc.segment import Segment
@@ -56,6 +57,12 @@ class Long:
     parts: Slot
     place: int
     since: float
+    entry: bytes
+
+    @property
+    def first(self) -> bytes:
+        """Return where to begin among what the slot has pending: many that wait would fill the page."""
+        return self.entry if self.parts.desk.view[D.WAITING] > _PAGE // 2 else b"-"
 
 
 class Lender:
@@ -124,11 +131,9 @@ class Lender:
                 self._handed[number] = handed, now
                 self._calm_from = now + _CALM_AFTER_S
             more = desk[D.HELD] > 1 or desk[D.MORE]
-            if desk[D.RUNNING] != 1:
-                continue
-            if more:
+            if more and desk[D.HELD]:  # or is about to run: its nudge comes before it does
                 self._calm_from = now + _CALM_AFTER_S
-            elif number not in self._handed:
+            if desk[D.RUNNING] != 1 or not (more or number in self._handed):
                 continue
             place = slot.journal.place()
             if place is None or now - place[1] < LONG_S:
@@ -136,7 +141,7 @@ class Lender:
             unseen = number in self._handed and self._handed[number][1] > place[1] - _HANDED_S
             again = self._again.get(number)
             if (more or unseen) and not (again and again[0] == place[0] and now < again[1]):
-                found.append(Long(number, slot, place[0], place[1]))
+                found.append(Long(number, slot, *place))
         return found
 
     def _any_idle(self) -> bool:
@@ -152,6 +157,8 @@ class Lender:
                 continue
             if desk.view[D.STATE] != DeskState.IDLE or desk.view[D.RUNNING] or not desk.view[D.CONNECTED]:
                 continue
+            if desk.view[D.WAITING] > WAITING_MAX - 2 * JOURNAL_MAX:
+                continue  # it waits for its retries: all of a batch might fail, and it has no room for that
             if desk.real[D.BOOTED] and segment.slot_holder(number) == desk.view[D.PID]:
                 found.append(number)
         self._turn += 1
@@ -173,7 +180,9 @@ class Lender:
             self._asked = max(time.monotonic(), math.nextafter(self._asked, math.inf))
             one.parts.ward.real[W.ASKED] = self._asked
         time.sleep(_BARRIER_S)
-        replies = self._line.call(*(self._commands.held(self._name(one.slot), b"-", _PAGE) for one in found))
+        replies = self._line.call(
+            *(self._commands.held(self._name(one.slot), one.first, _PAGE) for one in found)
+        )
         shares: list[tuple[Long, int, list[Row]]] = []
         for one, reply in zip(found, replies, strict=True):
             mine = self._free(one, reply, now, resting=bool(idle))
@@ -214,11 +223,20 @@ class Lender:
 
     def _send(self, shares: Sequence[tuple[Long, int, list[Row]]]) -> None:
         for one, _, part in shares:
-            one.parts.ward.view[W.RUNS_ON] = one.place
+            ward = one.parts.ward.view
+            if ward[W.RUNS_ON] != one.place - 1:  # else this mark only says that the one before it has ended
+                ward[W.RUNS_ON] = one.place
             one.parts.loans.add(row.entry for row in part)
-        replies = self._line.call(
-            *(self._commands.lend(self._name(one.slot), self._name(to), part) for one, to, part in shares)
-        )
+        commands = [
+            self._commands.lend(self._name(one.slot), self._name(to), part) for one, to, part in shares
+        ]
+        try:
+            replies = self._line.call(*commands)
+        except Lost:  # of what was lent all the same, nobody else would tell who got it
+            for _, target, _ in shares:
+                self._slots[target].ward.view[W.HANDED] += 1
+            self._ring()
+            raise
         for (one, target, part), reply in zip(shares, replies, strict=True):
             codes = [0] * len(part) if isinstance(reply, Exception) else reply
             one.parts.loans.strike(row.entry for row, code in zip(part, codes, strict=True) if not code)

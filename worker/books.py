@@ -143,7 +143,7 @@ class Books:
             firsts = [at for at, attempt in enumerate(done.attempts) if attempt == 1]
             ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
         count_times(self._sums, done.marks, done.rows)
-        count_waits(self._sums, ids, starts, time.time() - monotonic())
+        count_waits(self._sums, ids, starts, time.time() - monotonic(), in_order=done.attempts is None)
         left = count_outcomes(self._counters, done.outcomes, len(ids))
         self._ledger.commit(done.batch, done.end)
         self._slot.rates.add(done.marks[-1], len(ids), left)

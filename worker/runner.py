@@ -142,6 +142,8 @@ class Runner:
                 try:
                     message.data = quickly(fields[1]) if fields[0] == b"data" else payload(fields, decode)
                 except ValueError:
+                    if quickly == decode:  # it has had the last word
+                        raise
                     message.data = payload(fields, decode)
             except Exception as error:
                 until = self._failed(at, entry, attempts, as_decode_error(error), until)

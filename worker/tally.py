@@ -69,22 +69,25 @@ def count_times(sums: Sums, marks: Sequence[float], rows: Sequence[int] | None) 
         sums.handler(row).add([value for value, own in zip(seconds, rows, strict=True) if own == row])
 
 
-def count_waits(sums: Sums, ids: Sequence[bytes], starts: Sequence[float], epoch_s: float) -> None:
+def count_waits(
+    sums: Sums, ids: Sequence[bytes], starts: Sequence[float], epoch_s: float, *, in_order: bool = True
+) -> None:
     """Add the queue wait, from entry id time to start, of entries in their first attempt.
 
     Arguments:
         sums: of a ledger.
-        ids: entry ids, in the order of the stream.
+        ids: entry ids.
         starts: their monotonic starts.
         epoch_s: what to add to a start to get seconds since the epoch.
+        in_order: the ids are in the order of the stream, as a read brings them; what is claimed may not be.
     """
     if not ids:
         return
-    came = times(ids)
+    came = times(ids) if in_order else [int(entry.partition(b"-")[0]) for entry in ids]
     low = starts[0] + epoch_s - came[-1] / 1000
     high = starts[-1] + epoch_s - came[0] / 1000
     total = sum(starts) + len(ids) * epoch_s - sum(came) / 1000
-    if not sums.wait.add_between(low, high, len(ids), total):
+    if not in_order or not sums.wait.add_between(low, high, len(ids), total):
         sums.wait.add([max(0.0, start + epoch_s - ms / 1000) for start, ms in zip(starts, came, strict=True)])
 
 

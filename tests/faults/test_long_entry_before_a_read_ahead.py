@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from support_pool import Pool, numbers, until
 
@@ -20,11 +21,12 @@ def handle(message):
 
 def test_a_failed_one_keeps_its_attempts(make_pool: Callable[..., Pool]) -> None:
     """What was read ahead rests, is taken into hand and fails; then the reply of the read is looked at."""
-    pool = make_pool(HANDLER, "--batch-max", "20", "--backoff-base", "3")
+    pool = make_pool(HANDLER, "--batch-max", "20", "--batch-ms", "1000", "--backoff-base", "3")
     ids = pool.push(numbers(200))
     pool.start()
     pool.wait_started(ids[LONG])
-    until(lambda: len(resting(pool)) > 20, "entries that rest")
+    batch = [entry.decode() for entry in pool.batch().ids]
+    until(lambda: set(resting(pool)).difference(batch), "entries that were read ahead and rest")
     pool.release("go")
     pool.wait_settled()
     assert pool.stop() == 0
@@ -33,5 +35,5 @@ def test_a_failed_one_keeps_its_attempts(make_pool: Callable[..., Pool]) -> None
 
 def resting(pool: Pool) -> list[str]:
     """Return which entries rest with the only slot."""
-    rows = pool.redis.xpending_range("events", "workers", "-", "+", 1000, "test:0", idle=1 << 40)
-    return [str(row["message_id"]) for row in rows]
+    rows: Any = pool.redis.xpending_range("events", "workers", "-", "+", 1000, "test:0", idle=1 << 40)
+    return [row["message_id"].decode() for row in rows]

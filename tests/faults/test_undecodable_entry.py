@@ -28,3 +28,21 @@ def test_dead_letter_at_once(make_pool: Callable[..., Pool]) -> None:
         assert letter.fields == ((b"data", payload),)
     counted = pool.counters()
     assert (counted["FAILED"], counted["DEAD_DECODE"]) == (0, len(bad))
+
+
+def test_a_serializer_is_asked_once(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(
+        """
+        class Theirs:
+            def encode(self, value): return b""
+            def decode(self, data):
+                ledger().incr("decoded")
+                raise ValueError("no")
+        def handle(message): pass
+        """,
+        "--serializer", "app:Theirs",
+    )  # fmt: skip
+    bad = [pool.add({b"data": b"{}"}), pool.add({b"first": b"", b"data": b"{}"})]
+    assert pool.run() == 0, pool.log()
+    assert int(pool.redis.get("decoded") or 0) == len(bad)
+    assert {letter.error for letter in pool.dead().values()} == {"DecodeError: ValueError: no"}

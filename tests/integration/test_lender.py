@@ -41,7 +41,7 @@ class Play:
         self.before: list[Callable[[], None]] = []  # what happens before each write to the server
         self.rung = 0
         self.idle: set[int] = set()
-        line: Any = SimpleNamespace(connect=lambda: True, call=self.call)
+        line: Any = SimpleNamespace(connect=lambda rest=True: True, call=self.call)
         self.lender = Lender(settings(server.url), self.segment, line, self.ring)
         # Nobody but a process of its own can hold a slot's lock: it is told who sits where.
         self.lender._segment = _Seated(self.segment)  # type: ignore[assignment]

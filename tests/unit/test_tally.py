@@ -126,3 +126,14 @@ def test_times_of_ids_are_their_milliseconds(bursts: list[tuple[int, int]]) -> N
     assert times(ids) == [int(entry.partition(b"-")[0]) for entry in ids]
     later = [b"17952455%05d-%s" % (int(ms), seq) for ms, seq in (entry.split(b"-") for entry in ids)]
     assert times(later) == [int(entry.partition(b"-")[0]) for entry in later]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
+def test_waits_of_what_is_claimed_are_counted_in_any_order(came: list[int]) -> None:
+    """The ids of a claim: what waited behind a long entry, then what was handed back before."""
+    ids, starts = [b"%d000-0" % second for second in came], [30.0 + at for at in range(len(came))]
+    counted, wanted = _ledger().sums, _ledger().sums
+    count_waits(counted, ids, starts, 0.0, in_order=False)
+    for start, second in zip(starts, came, strict=True):
+        wanted.wait.add([start - second])
+    assert counted.wait.read() == wanted.wait.read()
