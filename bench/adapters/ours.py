@@ -11,8 +11,8 @@ from typing import Any
 from .account import buried, handled, payload
 
 PACKAGES = ("redis", "hiredis")
-SETTINGS = {"default": "everything on, no option changed"}
-MESSAGES = {"default": 500_000}
+SETTINGS = {"default": "everything on, no option changed", "tuned": "everything on, --batch-max 1000"}
+MESSAGES = {"default": 500_000, "tuned": 500_000}
 CANNOT = ""
 
 
@@ -51,5 +51,6 @@ def work(url: str, setting: str) -> None:
     """Become the pool."""
     options = ["--workers", "1", "--redis", url, "--stream", "events", "--runtime-dir", "runtime"]
     options += ["--metrics", "127.0.0.1:0", "--log-level", "warning"]
+    options += ["--batch-max", "1000"] if setting == "tuned" else []
     command = [sys.executable, "-P", "-m", "rsq.supervisor.cli", *options, "adapters.ours:handle"]
     os.execv(sys.executable, command)

@@ -13,7 +13,7 @@ SETTINGS = {
 }
 MESSAGES = {"default": 100, "tuned": 600}
 QUICK = "tuned"
-CANNOT = "200 messages a second with a fork each"
+CANNOT = "with a fork per job it cannot keep up with 200 messages a second"
 
 
 def send(url: str, numbers: Iterable[int]) -> None:
