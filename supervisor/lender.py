@@ -38,6 +38,7 @@ from .settings import Pool
 log = logging.getLogger("rsq.keeper")
 
 LONG_S = 0.01  # an entry runs for long: to wait for more would cost more than to move what is behind it
+_LONG_MAX_S, _WARY_S = 0.02, 5.0  # the same where it was over too soon: its process only waited for a core
 # Between two glances while some slot has more than it runs. Else it is calm, until a worker gives a nudge.
 QUICK_S, SLOW_S = 0.01, 0.05  # with somebody idle a moment ago, with nobody
 _CALM_AFTER_S, _SLOW_AFTER_S = 0.1, 1.0
@@ -84,6 +85,8 @@ class Lender:
         self._slots: dict[int, Slot] = {}
         self._calm_from = self._slow_from = 0.0  # monotonic
         self._handed: dict[int, tuple[int, float]] = {}  # slot -> how often it was handed entries, seen when
+        self._doubted: dict[int, Long] = {}  # slot -> asked because of it; it may have been over just then
+        self._wary: dict[int, tuple[float, float]] = {}  # slot -> what is long there, until when
         self._again: dict[int, tuple[int, float, float]] = {}  # slot -> place, not before, pause
         self._rested: dict[int, tuple[int, float]] = {}  # slot -> place, not before: with nobody idle
         self._asked, self._turn = 0.0, 0
@@ -130,19 +133,37 @@ class Lender:
             if handed != self._handed.get(number, (0, 0.0))[0]:
                 self._handed[number] = handed, now
                 self._calm_from = now + _CALM_AFTER_S
+            if number in self._doubted:
+                self._judge(self._doubted[number], now)
             more = desk[D.HELD] > 1 or desk[D.MORE]
             if more and desk[D.HELD]:  # or is about to run: its nudge comes before it does
                 self._calm_from = now + _CALM_AFTER_S
             if desk[D.RUNNING] != 1 or not (more or number in self._handed):
                 continue
             place = slot.journal.place()
-            if place is None or now - place[1] < LONG_S:
+            if place is None or now - place[1] < self._long_s(number, now):
                 continue
             unseen = number in self._handed and self._handed[number][1] > place[1] - _HANDED_S
             again = self._again.get(number)
             if (more or unseen) and not (again and again[0] == place[0] and now < again[1]):
                 found.append(Long(number, slot, *place))
         return found
+
+    def _long_s(self, slot: int, now: float) -> float:
+        """Return how long an entry runs for long in a slot."""
+        long_s, until = self._wary.get(slot, (LONG_S, 0.0))
+        return long_s if now < until else LONG_S
+
+    def _judge(self, one: Long, now: float) -> None:
+        """Learn whether an entry was long indeed: to ask in vain costs its worker a claim of all it has."""
+        long_s, place = self._long_s(one.slot, now), one.parts.journal.place()
+        if now - one.since >= 3 * long_s:
+            self._wary.pop(one.slot, None)
+        elif place is None or place[0] != one.place or one.parts.desk.view[D.RUNNING] != 1:
+            self._wary[one.slot] = min(2 * long_s, _LONG_MAX_S), now + _WARY_S
+        else:
+            return
+        del self._doubted[one.slot]
 
     def _any_idle(self) -> bool:
         return any(slot.desk.view[D.STATE] == DeskState.IDLE for slot in self._slots.values())
@@ -179,6 +200,7 @@ class Lender:
             # value comes twice, so a store that comes late cannot undo another.
             self._asked = max(time.monotonic(), math.nextafter(self._asked, math.inf))
             one.parts.ward.real[W.ASKED] = self._asked
+            self._doubted[one.slot] = one
         time.sleep(_BARRIER_S)
         replies = self._line.call(
             *(self._commands.held(self._name(one.slot), one.first, _PAGE) for one in found)

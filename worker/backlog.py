@@ -42,6 +42,9 @@ class Backlog:
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
         self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
+        self.kept: dict[
+            bytes, Raw
+        ] = {}  # what of `todo` we have the payload of, for one that is deleted by then
         self.resting = False  # entries that rest may be there, to be taken into hand
         self.suspects: deque[tuple[bytes, int]] = deque()  # (id, attempt), resting, to be run alone
 
@@ -50,6 +53,7 @@ class Backlog:
         slot = self._slot
         self._books.count()
         self.todo.clear()
+        self.kept.clear()
         self._shelf.clear()
         slot.waiting.load()
         settled = slot.ledger.load()
@@ -265,7 +269,10 @@ class Backlog:
         They may even have come back, and may have been tried, before the reply was looked at.
         """
         known = self._known()
-        self.todo.extend((entry[0], 1) for entry in found if entry[0] not in known)
+        for entry in found:
+            if entry[0] not in known:
+                self.todo.append((entry[0], 1))
+                self.kept[entry[0]] = entry
 
     def _known(self) -> set[bytes]:
         """Return what is in hand and waits for its turn."""

@@ -60,8 +60,14 @@ class Claims:
         shelf: Shelf,
         books: Books,
         runner: Runner,
+        kept: dict[bytes, Raw],
     ) -> None:
-        """Bring together what a claim passes through."""
+        """Bring together what a claim passes through.
+
+        Arguments:
+            kept: what of it came before and was not started, with its payload.
+        """
+        self._kept = kept
         self._desk, self._loans, self._most = slot.desk.view, slot.loans, spec.retries.max_attempts
         self._siblings, self._group, self._session = siblings, group, session
         self._shelf, self._books, self._runner = shelf, books, runner
@@ -73,7 +79,8 @@ class Claims:
         """
         self._desk[D.SETTLED] = 0
         attempts = dict(wanted)
-        self._run(attempts, self._session.must(self._group.claim(attempts)))
+        kept = {entry: self._kept.pop(entry) for entry in attempts.keys() & self._kept.keys()}
+        self._run(attempts, self._session.must(self._group.claim(attempts)), kept)
 
     def run_suspect(self, suspects: deque[tuple[bytes, int]]) -> bool:
         """Handle the oldest suspect, nothing else in hand; False while another slot must be waited for.
@@ -89,7 +96,7 @@ class Claims:
             suspects.popleft()
             self._desk[D.SETTLED] = 0
             self._books.note_claim([entry], [attempt])
-            self._run({entry: attempt}, self._session.must(self._group.claim_suspect(entry, attempt)))
+            self._run({entry: attempt}, self._session.must(self._group.claim_suspect(entry, attempt)), {})
             self._session.send()
             self._session.settle()
         finally:
@@ -101,13 +108,15 @@ class Claims:
         """Tell of what is pending and in the stream no more whether nobody else can have finished it."""
         return self._session.unchanged and entry not in self._loans
 
-    def _run(self, attempts: dict[bytes, int], results: list[Any]) -> None:
+    def _run(self, attempts: dict[bytes, int], results: list[Any], kept: Mapping[bytes, Raw]) -> None:
         found: list[Raw] = []
         lost: list[tuple[bytes, int]] = []
         others: list[bytes] = []
         for (entry, attempt), result in zip(attempts.items(), results, strict=True):
             if not isinstance(result, int):
                 found.append(result)
+            elif result == Claimed.DELETED and entry in kept:
+                found.append(kept[entry])  # it was ours up to now, and nobody else can have it any more
             elif result == Claimed.DELETED or (result == Claimed.GONE and self._is_lost(entry)):
                 lost.append((entry, attempt))
             else:

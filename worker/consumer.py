@@ -91,11 +91,12 @@ class Consumer:
         self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
         self._runner = Runner(
             spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
-            fence, nudge, self.backlog.todo,
+            fence, nudge, self.backlog.todo, self.backlog.kept,
         )  # fmt: skip
         self._claims = Claims(
-            spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner
-        )
+            spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner,
+            self.backlog.kept,
+        )  # fmt: skip
         self._mender = Mender(spec.source, slot, self._group, self._session)
         self._standby = Standby(name, slot, self._session, self.backlog, controls, fence)
         self._estate = Estate(spec.source.instance, siblings, self._group, self._session, self.backlog)
@@ -237,12 +238,12 @@ class Consumer:
         size, self._received = received - self._received, received
         found = entries(good(read.reply))
         self._mender.restored()
+        self._pace.received(len(found), size, count)
         if not found:
             busy = len(self._shelf) or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
             return
         self._desk[D.SETTLED] = 0
-        self._pace.received(len(found), size)
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes
         # What a read sent ahead brings is pending and not yet seen: an audit would take it for stranded.
         quiet = self._audit_is_due(now) or self.backlog.resting or self.backlog.suspects

@@ -4,7 +4,8 @@ A read brings about `batch_s` seconds of work: one entry of a slow handler, so t
 behind it while a neighbour is idle, and hundreds of a fast one. It grows by no more than half:
 a guess from a few entries may be wrong, and of a burst that meets an idle pool nobody gets much more
 than the others. It shrinks at once. While a neighbour is idle a read brings a few milliseconds of work
-only: what comes in the meantime is the neighbour's.
+only: what comes in the meantime is the neighbour's. But where reads bring all they ask for, who looks idle
+only waits for its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Pace:
         self._reading = reading
         self.handler_s, self.entry_bytes = handler_s, entry_bytes
         self._last = reading.batch_max if handler_s else 0
+        self._full = False  # the last read brought all it asked for: there is more for everybody
 
     def count(self, room: int, idle: Callable[[], bool] = lambda: False) -> int:
         """Return COUNT for the next read.
@@ -42,7 +44,7 @@ class Pace:
             wanted = int(min(work, max(self._last + 1, self._last * _GROWTH), self._reading.batch_max))
         if self.entry_bytes:
             wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
-        if wanted > 1 and wanted * self.handler_s > _SHARE_S and idle():
+        if not self._full and wanted > 1 and wanted * self.handler_s > _SHARE_S and idle():
             wanted = int(_SHARE_S / self.handler_s)
         return max(1, min(wanted, room))
 
@@ -58,8 +60,9 @@ class Pace:
         slower = mean >= self.handler_s
         self.handler_s = mean if slower else _KEEP * self.handler_s + (1 - _KEEP) * mean
 
-    def received(self, entries: int, size: int) -> None:
-        """Learn from a reply of `size` bytes."""
+    def received(self, entries: int, size: int, asked: int) -> None:
+        """Learn from a reply of `size` bytes to a read that asked for so many entries."""
+        self._full = entries >= asked >= READ_AHEAD_FROM
         if entries:
             self.entry_bytes = size / entries
 

@@ -58,13 +58,15 @@ class Runner:
         fence: Fence,
         nudge: Nudge,
         todo: deque[tuple[bytes, int]],
+        kept: dict[bytes, Raw],
     ) -> None:
         """Bring together what a batch passes through.
 
         Arguments:
             todo: where (id, attempt) of entries go that have to be claimed before they may run.
+            kept: where those entries go themselves, by id.
         """
-        self._nudge, self._todo = nudge, todo
+        self._nudge, self._todo, self._kept = nudge, todo, kept
         self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
         self._session, self._shelf, self._controls = session, shelf, controls
@@ -109,6 +111,7 @@ class Runner:
                 again = [1] * len(entries) if attempts is None else attempts
                 rest = zip(ids[at:], again[at:], strict=True)
                 self._todo.extendleft(reversed(list(rest)))
+                self._kept.update((entry[0], entry) for entry in entries[at:])
                 break  # what is done is acknowledged in the same write that claims
             if at < len(entries):
                 self._controls.glance()

@@ -20,7 +20,7 @@ from rsq.ipc.segment import Identity, Segment
 from rsq.ipc.slot import Slot
 from rsq.streams.connection import Target
 from rsq.streams.wire import Lost
-from rsq.supervisor.lender import LONG_S, Lender
+from rsq.supervisor.lender import LONG_S, QUICK_S, Lender
 from rsq.supervisor.line import Line
 from rsq.supervisor.settings import Pool
 
@@ -188,3 +188,28 @@ def test_who_has_no_room_for_failures_gets_nothing(scene: Scene) -> None:
     scene.receiver.desk.view[D.WAITING] = WAITING_MAX - JOURNAL_MAX
     scene.lender.glance(may_lend=True)
     assert scene.of(RECEIVER) == []
+
+
+def test_what_was_over_too_soon_makes_it_wary(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for a core looks as if its entry took long; to be asked costs it a claim."""
+    now = time.monotonic()
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
+    monkeypatch.setattr("rsq.supervisor.lender.time", clock)
+
+    def is_asked(ids: list[bytes], age_s: float) -> bool:
+        """Let another batch have begun so long before now, and the lender look."""
+        nonlocal now
+        now += QUICK_S
+        scene.runs(ids)
+        scene.owner.journal.marks[0] = now - age_s
+        asked = scene.owner.ward.real[W.ASKED]
+        scene.lender.glance(may_lend=True)
+        return scene.owner.ward.real[W.ASKED] != asked
+
+    ids = scene.reads(8)
+    assert is_asked(ids[:4], 1.1 * LONG_S), "nothing is known yet"
+    assert not is_asked(ids[4:], 1.1 * LONG_S), "the one before was over too soon"
+    assert is_asked(ids[4:], 2.2 * LONG_S)
+    now += 10 * LONG_S
+    scene.lender.glance(may_lend=True)
+    assert is_asked(scene.reads(4), 1.1 * LONG_S), "that one was long indeed"

@@ -23,6 +23,7 @@ class Parts:
         self.notes: list[Any] = []
         self.lent = lent
         self.unchanged, self.lane = unchanged, lane
+        self.kept: dict[bytes, Any] = {}
         note = self.notes.append
         self.session = SimpleNamespace(
             must=lambda _: results, unchanged=unchanged, send=lambda: None, settle=lambda: note("settled")
@@ -43,7 +44,7 @@ class Parts:
         spec: Any = SimpleNamespace(retries=SimpleNamespace(max_attempts=3))
         slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64), loans=self.lent)
         parts = (self.siblings, Group("s", "g", "c"), self.session, self.shelf, self.books, self.runner)
-        return Claims(spec, slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts))
+        return Claims(spec, slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts), self.kept)
 
 
 def test_each_answer_has_its_consequence() -> None:
@@ -60,6 +61,14 @@ def test_what_is_gone_is_not_called_lost_if_others_may_have_finished_it() -> Non
     parts = Parts([Claimed.GONE], unchanged=False)
     parts.claims().run([(A, 1)])
     assert parts.notes == [("forget", [A])]
+
+
+def test_what_is_deleted_runs_all_the_same_if_its_payload_came_before() -> None:
+    parts = Parts([Claimed.DELETED, Claimed.NOT_OURS])
+    parts.kept |= {A: [A, [b"data", b"1"]], B: [B, [b"data", b"2"]], C: [C, [b"data", b"3"]]}
+    parts.claims().run([(A, 1), (B, 1)])
+    assert parts.notes == [("forget", [B]), ("run", [[A, [b"data", b"1"]]], [1])]
+    assert parts.kept.keys() == {C}
 
 
 def test_what_was_lent_and_is_gone_was_finished_by_who_got_it() -> None:

@@ -80,18 +80,29 @@ def test_a_fast_handler_does_not_look_for_idle_neighbours() -> None:
     assert _pace(0.00001).count(500, lambda: pytest.fail("it looked")) == 500
 
 
+def test_who_looks_idle_while_there_is_more_than_is_asked_for_only_waits_for_its_own() -> None:
+    """Workers that share a core wait for it with a reply at hand; batches of a few would starve them all."""
+    pace = _pace(0.001)
+    pace.received(50, 5000, 50)
+    assert pace.count(500, lambda: True) == 50
+    pace.received(49, 4900, 50)
+    assert pace.count(500, lambda: True) == 5, "the stream runs dry"
+    pace.received(7, 700, 7)
+    assert pace.count(500, lambda: True) == 5, "few say nothing"
+
+
 def test_large_entries_are_read_few_at_a_time() -> None:
     pace = _pace(0.00001)
-    pace.received(10, 10 * (4 << 20))
+    pace.received(10, 10 * (4 << 20), 10)
     assert pace.count(500) == 4
-    pace.received(1, 100 << 20)
+    pace.received(1, 100 << 20, 4)
     assert pace.count(500) == 1
 
 
 def test_nothing_is_learnt_from_nothing() -> None:
     pace = _pace(0.001, 100.0)
     pace.handled(0, 1.0)
-    pace.received(0, 0)
+    pace.received(0, 0, 5)
     assert (pace.handler_s, pace.entry_bytes) == (0.001, 100.0)
 
 
@@ -112,5 +123,5 @@ def test_the_count_is_always_possible(runs: list[tuple[int, float, int]], room: 
     pace = _pace()
     for entries, seconds, size in runs:
         pace.handled(entries, seconds)
-        pace.received(entries, size)
+        pace.received(entries, size, room)
         assert 1 <= pace.count(room) <= min(500, room)

@@ -1,0 +1,37 @@
+"""An entry is deleted from the stream while it waits, fetched already, behind one that takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from support_pool import Pool, numbers, until
+
+LONG = 100
+HANDLER = f"""
+def handle(message):
+    started(message)
+    if message.data["n"] == {LONG}:
+        wait_for("go")
+    finished(message)
+"""
+
+
+def test_it_is_handled_all_the_same(make_pool: Callable[..., Pool]) -> None:
+    """Its worker was asked to make sure of what it has not started, and has the payload in memory."""
+    pool = make_pool(HANDLER, "--batch-max", "200", "--batch-ms", "1000")
+    ids = pool.push(numbers(250))
+    pool.start()
+    pool.wait_started(ids[LONG])
+    pool.redis.xdel("events", ids[LONG + 1])
+    until(lambda: resting(pool), "a worker that was asked")
+    pool.release("go")
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
+
+
+def resting(pool: Pool) -> int:
+    """Return how many entries rest with the only slot."""
+    rows: Any = pool.redis.xpending_range("events", "workers", "-", "+", 1000, "test:0", idle=1 << 40)
+    return len(rows)
