@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import mmap
 import os
 import select
 import socket
@@ -53,7 +54,8 @@ class Wire:
         self._socket.settimeout(0)
         self.timeout_s = timeout_s
         self._reader = hiredis.Reader()
-        self._buffer = memoryview(bytearray(_BUFFER))
+        # Not a bytearray: that writes zeros to all of it, and few replies need more than a part.
+        self._buffer = memoryview(mmap.mmap(-1, _BUFFER, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._poll = select.poll()
         self._fd = self._socket.fileno()
         seen = os.fstat(self._fd)

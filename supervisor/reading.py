@@ -23,11 +23,11 @@ from ..ipc.segment import Identity, Segment
 from ..ipc.slot import Slot
 from ..worker.tally import count_outcomes
 from .printable import printable
+from .process import Process, find
 from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, Counts, Current, PoolView, SlotView
 
 OTHER = "other"  # the event that stands for all without a row of their own
 _TRIES = 100
-_SAME_PROCESS_S = 60.0
 # What a dead letter's outcome is until the letter is known to be written: it may still be held back.
 _SURE = (Outcome.DONE, Outcome.WAITING, Outcome.LOST)
 _NOT_YET = bytes(code if code in _SURE else Outcome.HELD_BACK for code in range(256))
@@ -45,7 +45,7 @@ class Reader:
         """Look at a segment that is open for reading or writing; it is never written to."""
         self._segment = segment
         self._slots: dict[int, Slot] = {}
-        self._processes: dict[int, psutil.Process] = {}
+        self._processes: dict[int, Process] = {}
 
     def snapshot(self, now: float | None = None, epoch: float | None = None) -> PoolView:
         """Return what the segment says.
@@ -126,25 +126,23 @@ class Reader:
             handlers=_handlers(sums, slot.events.raw_names()),
         )
 
-    def _usage(self, number: int, pid: int, started: float) -> tuple[float | None, int | None]:
+    def _usage(self, number: int, pid: int, started: float) -> tuple[float, int] | tuple[None, None]:
         """Return CPU seconds and resident bytes of a slot's process; None when it is gone or not ours to see.
 
-        A process that was found once is not looked for again: psutil knows whether it is still the same.
+        A process that was found once is not looked for again: it knows whether it is still the same.
         """
-        process = self._processes.get(number)
         try:
-            if process is None or process.pid != pid or not process.is_running():
-                self._processes.pop(number, None)
-                if (process := _process(pid, started)) is None:
-                    return None, None
-                self._processes[number] = process
-            with process.oneshot():
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    return None, None
-                times = process.cpu_times()
-                return times.user + times.system, process.memory_info().rss
+            process = self._processes.get(number)
+            if process is not None and process.pid == pid and (usage := process.usage()):
+                return usage
+            self._processes.pop(number, None)
+            found = find(pid, started)
+            if found is not None:
+                process = self._processes[number] = Process(found)
+                return process.usage() or (None, None)
         except psutil.Error:
-            return None, None
+            pass
+        return None, None
 
 
 def label(name: str | bytes) -> str:
@@ -202,21 +200,9 @@ def _counts(histogram: Histogram) -> Counts:
 
 
 def _pool_state(state: int, master: int, started: float, age: float) -> str:
-    if state == PoolState.GONE or not master or _process(master, started) is None:
+    if state == PoolState.GONE or not master or find(master, started) is None:
         return "gone"
     return _name(PoolState, state) if age < FRESH_S else "stalled"
-
-
-def _process(pid: int, started: float) -> psutil.Process | None:
-    """Return the process of that pid, None if it is gone or a later one: numbers are used again."""
-    if not pid:
-        return None
-    try:
-        process = psutil.Process(pid)
-        later = process.create_time() > started + _SAME_PROCESS_S
-        return None if later or process.status() == psutil.STATUS_ZOMBIE else process
-    except (psutil.Error, OSError, RuntimeError, ValueError, OverflowError):
-        return None  # gone, hidden from us, or a number that is no pid
 
 
 def _name(states: type[IntEnum], number: int) -> str:
