@@ -14,7 +14,7 @@ from .rig import cpu_s
 
 _count = 0
 _first = 0.0
-_busy: list[tuple[float, float, float, float]] = []  # clock and CPU seconds at a handler's start and end
+busy: list[tuple[float, float, float, float]] = []  # clock and CPU seconds at a handler's start and end
 _delays: dict[int, float] = {}  # number of a message -> seconds from XADD to the handler's start
 
 
@@ -39,7 +39,7 @@ def works(message: Message) -> None:
     until = start + message.data / 1000
     while time.monotonic() < until:
         pass
-    _busy.append((start, time.monotonic(), cpu, time.process_time()))
+    busy.append((start, time.monotonic(), cpu, time.process_time()))
 
 
 def worker_start() -> None:
@@ -56,8 +56,8 @@ def worker_stop() -> None:
         Path(path).write_text(json.dumps(words))
     if path and _delays:
         Path(path).write_text(json.dumps(list(_delays.values())))
-    if path and _busy:
-        Path(path).write_text(json.dumps(_busy))
+    if path and busy:
+        Path(path).write_text(json.dumps(busy))
 
 
 def dies(message: Message) -> None:

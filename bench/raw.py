@@ -5,6 +5,8 @@ python -m rsq.bench.raw ahead URL      orjson, COUNT 500, acknowledgement and ne
 python -m rsq.bench.raw one URL        redis-py, one message read and acknowledged at a time
 python -m rsq.bench.raw wait URL       a blocking read on the bare protocol, until a message says that it is
                                        the last; prints each one's seconds from XADD until it is decoded
+python -m rsq.bench.raw work URL N     N messages at a time for the handler that works for milliseconds, the
+                                       acknowledgement and the next read in one write; prints what it notes
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import hiredis
 import orjson
 import redis
 
+from ..streams.entry import Message
+from .handlers import busy, works
 from .rig import GROUP, STREAM, cpu_s
 
 COUNT = 500
@@ -114,6 +119,22 @@ def wait(url: str) -> list[float]:
         receive()
 
 
+def work(url: str, count: int) -> list[tuple[float, float, float, float]]:
+    """Read, decode, let the handler work, acknowledge with the next read; return its starts and ends."""
+    pack_command: Any = hiredis.pack_command
+    connection, receive = dial(url)
+    sock = connection._sock
+    read = pack_command(("XREADGROUP", "GROUP", GROUP, "raw", "COUNT", count, "STREAMS", STREAM, ">"))
+    sock.sendall(read)
+    while batch := receive():
+        entries = batch[0][1]
+        for _, (_, data) in entries:
+            works(cast("Message", SimpleNamespace(data=orjson.loads(data))))
+        sock.sendall(pack_command(("XACK", STREAM, GROUP, *(entry for entry, _ in entries))) + read)
+        receive()
+    return busy
+
+
 def one(url: str) -> None:
     """The loop that everybody writes first."""
     client: Any = redis.Redis.from_url(url, protocol=2)
@@ -126,6 +147,9 @@ def one(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "wait":
         print(json.dumps(wait(sys.argv[2])))
+        sys.exit()
+    if sys.argv[1] == "work":
+        print(json.dumps(work(sys.argv[2], int(sys.argv[3]))))
         sys.exit()
     began, idle = time.monotonic(), cpu_s()  # the interpreter's start and the imports are not the loop's
     {"ahead": ahead, "one": one}[sys.argv[1]](sys.argv[2])
