@@ -91,8 +91,9 @@ def ahead(url: str) -> None:
                 + b"".join(b"\r\n$%d\r\n%s" % (len(i), i) for i in ids)
                 + b"\r\n"
             )
-    sock.sendall(ack)
-    receive()
+    if ack:  # one of many loops may have got nothing
+        sock.sendall(ack)
+        receive()
 
 
 def wait(url: str) -> list[float]:

@@ -23,6 +23,11 @@ METHOD = (
     " are measured beside it as programs of their own."
 )
 STARTS, MESSAGES = 4, 20  # starts in each run
+_NOTE = (
+    "All but some 40 ms of a start are imports, more than half of these redis-py with all of its clients and"
+    " asyncio, whether used or not. They are bound to a processor: on a machine whose cores are shared, the"
+    " same start takes from 200 to 350 ms within one run. Less needs a redis-py that imports what is asked."
+)
 _APP = """
 import os, time
 def handle(message):
@@ -103,4 +108,5 @@ def answer(scale: Scale) -> Answer:
             Figure("start to first message, eight workers", tuple(eight), "ms"),
         ),
         (Table("What of it is the start of Python", ("program", "median ms", "least ms"), rows),),
+        notes=(_NOTE,),
     )
