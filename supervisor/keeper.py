@@ -312,6 +312,7 @@ class Keeper:
             if self._line.connect():
                 done = (beat.forget_order(self._who),) if self._drained else ()
                 self._line.call(*done, *beat.release(self._who))
+                self._keep.view[K.EPOCH] = 0  # given back: the next to have it has not lost it
                 return
         except Lost as error:
             self._line.trouble = str(error)

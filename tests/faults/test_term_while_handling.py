@@ -36,4 +36,5 @@ def test_running_ones_finish_and_the_rest_is_handed_back(make_pool: Callable[...
     assert counts
     assert set(counts.values()) == {0}
     assert pool.run() == 0
+    assert "WARNING" not in pool.log(), "a restart in good order is no trouble"
     pool.assert_exact(ids)
