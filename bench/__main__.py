@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from . import page, rig
@@ -35,7 +36,7 @@ def show(answer: Answer, console: Console) -> None:
 
 
 def main() -> int:
-    """Run benches; keep what they found in `build/bench/NAME.json`; return 1 when a target is missed."""
+    """Run benches; keep what they found in `build/bench/NAME.json`; return 1 if one is void or missed."""
     parser = argparse.ArgumentParser(prog="python -m rsq.bench", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list", help="name every bench and its question")
@@ -57,7 +58,12 @@ def main() -> int:
         return 0
     missed = False
     for name in NAMES if wanted.verb == "all" else wanted.names:
-        answer = bench(name).answer(Scale(wanted.runs, wanted.size))
+        try:
+            answer = bench(name).answer(Scale(wanted.runs, wanted.size))
+        except rig.Void as void:  # the others can be answered all the same
+            console.print(f"\n[bold]{name}[/]: void, no figures: {escape(str(void))}")
+            missed = True
+            continue
         keep(answer, rig.machine(), RESULTS)
         show(answer, console)
         missed |= not answer.met

@@ -21,6 +21,7 @@ OURS, THEIRS, TEXT, FAINT = "#d9480f", "#868e96", "#212529", "#dee2e6"
 WIDTH, BAR_HEIGHT, HEIGHT = 7.0, 0.34, 3.9  # inches
 MOST_POINTS = 400  # of a distribution: more cannot be seen
 GAP = 0.062  # between two names at the side, as a part of the height
+FEW = 5  # curves whose names have room for a second line
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 STYLE = {
     "font.size": 11,
@@ -129,6 +130,7 @@ def _lines(axes: Any, plot: Plot) -> None:
 def _shares(axes: Any, plot: Plot) -> None:
     """Draw the share of values up to x, a curve a name; medians and 99th percentiles beside the names."""
     rows = []
+    between = "\n" if len(plot.series) <= FEW else ": "
     for name, colour, dash in _styles(plot):
         values = sorted(plot.series[name])
         last = len(values) - 1
@@ -140,7 +142,7 @@ def _shares(axes: Any, plot: Plot) -> None:
         middle, high = values[last // 2], values[round(last * 0.99)]
         # Of few values the 99th percentile is the largest, and should be called so.
         tail = f"p99 {number(high)}" if last >= 100 else f"most {number(values[-1])}"
-        rows.append((middle, f"{name}\np50 {number(middle)}, {tail}", colour, dash, name in plot.ours))
+        rows.append((middle, f"{name}{between}p50 {number(middle)}, {tail}", colour, dash, name in plot.ours))
     if plot.log_x:
         axes.set_xscale("log")
         _log_ticks(axes.xaxis)
