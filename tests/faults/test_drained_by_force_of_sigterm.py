@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from support_pool import Pool, numbers
+from support_pool import Pool, numbers, until
 
 
 def test_entry_is_not_charged_for_our_signal(make_pool: Callable[..., Pool]) -> None:
@@ -15,13 +15,14 @@ def test_entry_is_not_charged_for_our_signal(make_pool: Callable[..., Pool]) -> 
             started(message)
             if message.data["n"] == 5 and not ledger().incr("first") > 1:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                ledger().set("reset", 1)
                 wait_for("never")
             assert message.attempt == 1
             finished(message)
         """)
     ids = pool.push(numbers(10))
     pool.start()
-    pool.wait_started(ids[5])
+    until(lambda: pool.books.exists("reset"), "the handler's change")
     pool.signal(signal.SIGTERM)
     assert pool.wait() == 0
     assert pool.run() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from support_hosts import Fleet, family, term
 from support_pool import Pool, numbers, until
@@ -46,13 +46,19 @@ def only_its_keeper_wakes_up(asleep: Pool, awake: Pool) -> Iterator[tuple[Fleet,
     yield fleet, [*ids, *quick]
 
 
+def let_go(pool: Pool) -> None:
+    """Let all of its processes go on; what the first ones did meanwhile may have ended others."""
+    for pid in family(pool):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_the_master_has_not_seen_that_the_trust_had_ended(make_pool: Callable[..., Pool]) -> None:
     """It has never stopped the handler, and kills it all the same: the entry belongs to another."""
-    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1")
+    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1", "--batch-ms", "2000")
     awake = make_pool(HANDLER, "--instance", "awake", "--lease", "1")
     with only_its_keeper_wakes_up(asleep, awake) as (fleet, ids):
-        for pid in family(asleep):
-            os.kill(pid, signal.SIGCONT)
+        let_go(asleep)
         asleep.wait_log("was given to another instance meanwhile: killed, not charged")
     asleep.release("go")
     fleet.stop()
@@ -65,15 +71,14 @@ def test_the_rest_of_the_batch_is_not_started(make_pool: Callable[..., Pool]) ->
 
     The contract allows that its own entry is done twice: the master, which would stop it, stands still.
     """
-    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1")
+    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1", "--batch-ms", "2000")
     awake = make_pool(HANDLER, "--instance", "awake", "--lease", "1")
     with only_its_keeper_wakes_up(asleep, awake) as (fleet, ids):
         asleep.release("go")
         os.kill(asleep.worker(), signal.SIGCONT)
         until(lambda: asleep.finished()[ids[0]] == 2, "the end of the handler")
         until(lambda: not asleep.is_running_handler(), "the end of the batch")
-        for pid in family(asleep):
-            os.kill(pid, signal.SIGCONT)
+        let_go(asleep)
     more = asleep.push(numbers(1))
     asleep.wait_finished(more)
     fleet.stop()

@@ -52,6 +52,7 @@ def first(pool: Pool, given: dict[str, int]) -> tuple[str, str]:
     (runs,) = pool.started()
     (waits,) = given.keys() - {runs}
     assert lane(pool) == pool.worker(given[runs])
+    until(lambda: pool.redis.get("inside") == b"1", "the handler's own count")
     return runs, waits
 
 

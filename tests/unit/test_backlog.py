@@ -97,6 +97,7 @@ def _crash(raw: memoryview, attempt: int) -> None:
     slot.desk.view[D.RUNNING] = 1
 
 
+@pytest.mark.timeout(600)  # hundreds of processes, one after the other
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_the_culprit_alone_is_charged_wherever_its_successor_is_killed(attempt: int) -> None:
     raw = shared(SLOT_SIZE)

@@ -30,6 +30,7 @@ Handler.callable = slower
 """
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the instructions")
 @pytest.mark.skipif(regress.HERE not in regress.committed(), reason="nothing is committed for this Python")
 def test_a_slower_path_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ def test_every_count_beside_a_busy_worker_is_right_at_some_moment_of_the_scrape(
     with child(work) as worker:
         worker.ready()
         scrapes, before, deadline = 0, 0, time.monotonic() + 2
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or scrapes <= 100:
             finished = truth[1]
             counters = snapshot(segment).slots[1].counters
             started = truth[0]
@@ -188,7 +188,6 @@ def test_every_count_beside_a_busy_worker_is_right_at_some_moment_of_the_scrape(
             assert counters["failed"] == counters["retried"] == total // 40 * 13 + total % 40 // 3
             scrapes, before = scrapes + 1, total
         worker.kill()
-    assert scrapes > 100
     counters = snapshot(segment).slots[1].counters
     assert truth[1] <= counters["handled"] + counters["failed"] <= truth[0], "and after its death"
 
