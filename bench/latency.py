@@ -24,6 +24,11 @@ METHOD = (
     " (XREADGROUP BLOCK, the acknowledgement with the next read) notes when it has decoded the message."
     " Server and reader are pinned to different cores; the sides run in turn."
 )
+_NOTE = (
+    "Between the reply and the handler lie some 0.07 ms of our Python, run once for each message"
+    " here: the reply is parsed, the batch is journalled, the message is made. The bare read does"
+    " none of it."
+)
 MESSAGES, RATE, WARM_UP = 1_500, 200, 50
 
 
@@ -63,6 +68,7 @@ def answer(scale: Scale) -> Answer:
                 ours=("rsq-supervisor",),
             ),
         ),
+        notes=(_NOTE,),
     )
 
 

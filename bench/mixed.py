@@ -29,6 +29,11 @@ METHOD = (
     " queue without any overhead before 8 servers, for the very same arrivals. Server and pool share all"
     " cores."
 )
+_NOTE = (
+    "Bursts are a harder load than the steady one: half a second of them in one write. Eight workers,"
+    " their keeper, the server and the sender have two cores here, and an ideal queue on as many"
+    " workers needs half of the limit."
+)
 WORKERS, SHORT_S, LONG_S = 8, 0.001, 1.0
 RATE, STEADY = 200, 3000
 BURSTS, BURST = 4, 100
@@ -164,4 +169,4 @@ def answer(scale: Scale) -> Answer:
         "mixed", "shares", "Short messages while one in a hundred takes a second", "ms from XADD to done",
         "share of messages", series, log_x=True, ours=("rsq", "rsq, bursts"),
     )  # fmt: skip
-    return Answer("mixed", QUESTION, METHOD, tuple(figures), plots=(plot,))
+    return Answer("mixed", QUESTION, METHOD, tuple(figures), plots=(plot,), notes=(_NOTE,))
