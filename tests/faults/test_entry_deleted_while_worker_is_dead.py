@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 
 def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:
@@ -25,7 +26,7 @@ def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:
     pool.start()
     pool.wait_started(ids[7])
     assert set(ids[6:]) <= pool.delivery_counts().keys(), "not one batch"
-    os.kill(pool.pid, signal.SIGSTOP)
+    stand_still(pool.pid)
     killed = pool.kill_worker()
     until(lambda: not pool.holders(), "a slot without a process")
     pool.redis.xdel("events", ids[6], ids[7], ids[8])

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 HANDLER = """
     def handle(message):
@@ -49,7 +50,7 @@ def test_a_keeper_that_hangs_is_replaced_before_the_lease_has_run_out(make_pool:
     pool.start()
     pool.wait_started(ids[50])
     before = pool.keeper()
-    os.kill(before, signal.SIGSTOP)
+    stand_still(before)
     pool.wait_log("keeper: no sign of life")
     until(lambda: pool.keeper() != before, "another keeper")
     beat = pool.keep("UNTIL")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 from rsq.ipc.cells import P
 
@@ -29,7 +30,7 @@ def test_nobody_is_killed_for_the_masters_own_sleep(make_pool: Callable[..., Poo
     worker = pool.worker()
     segment, now = pool.segment(), time.monotonic()
     until(lambda: segment.pool.real[P.HEARTBEAT] > now, "the master to have seen the handler run")
-    pool.signal(signal.SIGSTOP)
+    stand_still(pool.pid)
     pool.redis.blpop(["nothing"], timeout=5)  # the sleep is what is tested: longer than the limit
     pool.signal(signal.SIGCONT)
     pool.wait_log("supervision slept")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from support_hosts import Fleet
 from support_pool import Pool, until
+from support_servers import stand_still
 
 HANDLER = """
     def handle(message):
@@ -32,8 +33,7 @@ def test_nobody_is_charged_for_the_kill(make_pool: Callable[..., Pool], attempts
     awake.start()
     keeper, worker = asleep.keeper(), asleep.worker()
     asleep.kill_master()
-    for pid in (keeper, worker):
-        os.kill(pid, signal.SIGSTOP)
+    stand_still(keeper, worker)
     awake.wait_finished([entry])
     awake.wait_settled()
     os.kill(keeper, signal.SIGCONT)

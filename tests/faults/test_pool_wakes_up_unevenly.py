@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 from support_hosts import Fleet, family, term
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 from rsq.ipc.fence import boot_time
 
@@ -37,8 +38,7 @@ def only_its_keeper_wakes_up(asleep: Pool, awake: Pool) -> Iterator[tuple[Fleet,
     assert len(asleep.batch().ids) == 4
     awake.start()
     before, pids = term(asleep), family(asleep)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    stand_still(*pids)
     awake.wait_finished(ids)
     awake.wait_settled()
     os.kill(asleep.keeper(), signal.SIGCONT)

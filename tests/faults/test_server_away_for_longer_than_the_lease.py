@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import psutil
 from support_pool import Pool, numbers, until
-from support_servers import Server
+from support_servers import Server, stand_still
 
 from rsq.ipc.fence import boot_time
 
@@ -85,8 +85,8 @@ def test_an_entry_that_was_given_to_another_is_not_finished(
     keeper = pool.keeper()
     with own_server.frozen():
         until(lambda: is_stopped(worker), "a stopped worker")
-        os.kill(pool.pid, signal.SIGSTOP)  # nobody replaces the keeper,
-        os.kill(keeper, signal.SIGSTOP)  # and it does not come back before the other has the entry
+        # Nobody replaces the keeper, and it does not come back before the other has the entry.
+        stand_still(pool.pid, keeper)
     pool.release("go")
     until(lambda: pool.redis.keys("rsq:*instance:*") == [], "the end of the lease")
     pool.redis.xclaim("events", "workers", "another", 0, [ids[2]])
@@ -110,8 +110,7 @@ def test_all_of_a_pool_stopped_for_longer_than_its_lease(make_pool: Callable[...
     pool.start()
     pool.wait_started(ids[2])
     family = [psutil.Process(pool.pid), *psutil.Process(pool.pid).children(recursive=True)]
-    for process in family:
-        process.send_signal(signal.SIGSTOP)
+    stand_still(*(process.pid for process in family))
     until(lambda: pool.redis.keys("rsq:*instance:*") == [], "the end of the lease")
     for process in reversed(family):
         process.send_signal(signal.SIGCONT)

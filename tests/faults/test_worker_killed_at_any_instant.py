@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-import psutil
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 KILLS = 40
 
@@ -56,8 +56,7 @@ def kill_somewhere(pool: Pool, draw: random.Random, charged: dict[int, str]) -> 
     until(lambda: len(pool.finished()) >= goal, "more finished entries")
     (victim,) = until(pool.holders, "a process in the slot")
     time.sleep(draw.uniform(0, 0.02))  # the fault itself: no instant is better than another
-    os.kill(victim, signal.SIGSTOP)
-    until(lambda: psutil.Process(victim).status() == psutil.STATUS_STOPPED, "a stopped process")
+    stand_still(victim)
     batch = pool.batch() if pool.is_booted(victim) and pool.is_running_handler() else None
     if batch and 1 <= batch.started <= len(batch.ids):  # else none has begun, or the last one has ended
         charged[pool.place()] = batch.ids[batch.started - 1].decode()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
-from support_servers import Server
+from support_servers import Server, stand_still
 
 
 def test_finished_entries_are_not_run_again(make_own_pool: Callable[..., Pool], own_server: Server) -> None:
@@ -26,7 +24,7 @@ def test_finished_entries_are_not_run_again(make_own_pool: Callable[..., Pool], 
     pool.start()
     pool.wait_started(ids[-1])
     assert pool.pending() > 1, "the batch has one entry: nothing but the last could be run again"
-    os.kill(own_server.pid, signal.SIGSTOP)
+    stand_still(own_server.pid)
     pool.books.set("frozen", 1)
     pool.wait_finished(ids)
     until(lambda: not pool.is_running_handler(), "the end of the last handler")

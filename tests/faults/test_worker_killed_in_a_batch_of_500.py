@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 
 def test_done_are_acked_and_waiting_ones_keep_their_attempt(make_pool: Callable[..., Pool]) -> None:
@@ -27,7 +28,7 @@ def test_done_are_acked_and_waiting_ones_keep_their_attempt(make_pool: Callable[
     pool.wait_finished(first)
     pool.wait_settled()
     # Who takes a slot over reads at once as much as its predecessor had come to.
-    os.kill(pool.pid, signal.SIGSTOP)
+    stand_still(pool.pid)
     killed = pool.kill_worker()
     until(lambda: not pool.holders(), "a slot without a process")
     ids = pool.push(numbers(1500))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from support_hosts import Fleet
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 HANDLER = """
     def handle(message):
@@ -27,7 +28,7 @@ def test_it_is_not_robbed(make_pool: Callable[..., Pool]) -> None:
     pool.wait_started(entry)
     other.start()
     worker = pool.worker()
-    os.kill(worker, signal.SIGSTOP)
+    stand_still(worker)
     try:
         idle = 0
         for _ in range(3):  # each time its idle time falls, it was renewed

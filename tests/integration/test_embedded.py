@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from support_servers import stand_still
 
 from rsq.streams import connection, embedded
 
@@ -129,7 +130,7 @@ def test_a_server_that_still_loads_is_not_ready(data: Path, start: Start) -> Non
 
 def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(start: Start, data: Path) -> None:
     server = start()
-    server.send_signal(signal.SIGSTOP)
+    stand_still(server.pid)
     with pytest.raises(TimeoutError, match="does not answer"):
         embedded.wait_ready(data, time.monotonic() + 0.2)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 from support_pool import Pool, until
+from support_servers import stand_still
 
 from rsq.ipc.cells import K
 from rsq.streams import keys
@@ -114,8 +115,7 @@ def kill_all(pool: Pool) -> None:
 def stopped(pool: Pool) -> Any:
     """Inside the block nothing of a pool runs, as on a machine that is suspended."""
     pids = family(pool)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    stand_still(*pids)
     try:
         yield
     finally:

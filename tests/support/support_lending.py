@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
+from support_servers import stand_still
 
 from rsq.ipc.cells import W
 
@@ -67,7 +68,7 @@ def in_bursts(pool: Pool, between: Callable[[], None], bursts: int = 12, size: i
 
 def stopped(pid: int, until_then: Callable[[], bool]) -> None:
     """Stop a process until something is true."""
-    os.kill(pid, signal.SIGSTOP)
+    stand_still(pid)
     try:
         until(until_then, "what happens while a process is stopped")
     finally:

@@ -24,12 +24,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from rsq.streams import embedded
 
 READY_S = 20.0
 PR_SET_PDEATHSIG = 1
+
+
+def stand_still(*pids: int) -> None:
+    """Stop processes, and wait until they stand: a running one goes on for a while after the signal."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while moving := [pid for pid in pids if psutil.Process(pid).status() != psutil.STATUS_STOPPED]:
+        assert time.monotonic() < deadline, f"processes {moving} go on after SIGSTOP"
+        time.sleep(0.001)
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class Server:
         """Inside the block it answers nobody, though connections stay open."""
         process = self.process
         assert process is not None, "the server is not started"
-        process.send_signal(signal.SIGSTOP)
+        stand_still(process.pid)
         try:
             yield
         finally:
