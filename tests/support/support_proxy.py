@@ -85,6 +85,7 @@ class Proxy:
         self._delay_s = 0.0
         self._closing = False
         self.accepted = 0  # connections, ever
+        self.lost = bytearray()  # all bytes that were dropped
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._woken, False)
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -251,7 +252,9 @@ class Proxy:
         lane.ended = not data
         if lane.direction in self._dropped:
             lane.lossy = True
-        if not lane.lossy and data:
+        if lane.lossy:
+            self.lost += data
+        elif data:
             lane.put(now + self._delay_s, data)
 
     def _empty(self, lane: Lane, now: float) -> None:
