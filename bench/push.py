@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 import redis
 
-from ..streams.producer import BATCH, Producer
+from ..streams.producer import Producer
+from ..streams.pushing import BATCH
 from . import rig
 from .answer import Answer, Figure, Scale, Table, number, ratios
 

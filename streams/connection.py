@@ -48,8 +48,8 @@ CONNECT_PAUSES_S = (0.05, 0.2, 0.5)
 ASK_S = 2.0
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 5, 3
 # Answers that say that nothing was executed, and that another server has to be found.
-_WRONG_SERVER = (MovedError, AskError, TryAgainError, ReadOnlyError, ClusterDownError)
-_AGAIN, _AGAIN_BASE_S, _AGAIN_MAX_S = 6, 0.1, 1.0
+WRONG_SERVER = (MovedError, AskError, TryAgainError, ReadOnlyError, ClusterDownError)
+AGAIN, AGAIN_BASE_S, AGAIN_MAX_S = 6, 0.1, 1.0
 # CLIENT SETINFO costs two round trips and is an error before 7.2, and to find out what it would say redis-py
 # reads the metadata of its package for each connection. How it is told to be quiet differs by release.
 _QUIET: dict[str, None] = dict.fromkeys(
@@ -75,10 +75,10 @@ def client(
     """
     # Always a name: redis-py's pools take the session tickets of TLS 1.3 for an answer that nobody has read,
     # unless an exchange at the beginning has read them.
-    kind, settings = _settings(target, timeout_s, name or "rsq")
+    kind, settings = settings_of(target, timeout_s, name or "rsq")
     if target.way != "direct":
-        settings["find"] = lambda: _find(target, timeout_s)
-        settings["retry"] = _retry(_AGAIN)
+        settings["find"] = lambda: find(target, timeout_s)
+        settings["retry"] = _retry(AGAIN)
     pool = ConnectionPool(connection_class=_PATIENT[kind], **settings, decode_responses=decode)
     return redis.Redis.from_pool(pool)
 
@@ -100,9 +100,9 @@ def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnectio
     Raises:
         redis.exceptions.RedisError: see `explain` and `permanent`.
     """
-    kind, settings = _settings(target, timeout_s, name)
+    kind, settings = settings_of(target, timeout_s, name)
     if target.way != "direct":
-        settings["host"], settings["port"] = _find(target, timeout_s)
+        settings["host"], settings["port"] = find(target, timeout_s)
     return _connected(kind, settings)
 
 
@@ -140,7 +140,7 @@ class _Patient(AbstractConnection):
             try:
                 self._connect_once()
                 return
-            except (redis.exceptions.ConnectionError, *_WRONG_SERVER) as error:
+            except (redis.exceptions.ConnectionError, *WRONG_SERVER) as error:
                 if permanent(error):
                     raise
             time.sleep(pause)
@@ -194,7 +194,7 @@ def probe(target: Target, stream: str, group: str, timeout_s: float) -> None:
         connection.disconnect()  # type: ignore[no-untyped-call]
 
 
-def _find(target: Target, timeout_s: float) -> Address:
+def find(target: Target, timeout_s: float) -> Address:
     """Where the server is now; see `locate`. It takes little longer than the time-out, whoever is silent."""
     deadline = time.monotonic() + timeout_s
 
@@ -202,7 +202,7 @@ def _find(target: Target, timeout_s: float) -> Address:
         left = min(ASK_S, deadline - time.monotonic())
         if left <= 0:
             raise redis.exceptions.TimeoutError("no time left to ask")
-        kind, settings = _settings(target, left, None)
+        kind, settings = settings_of(target, left, None)
         settings["host"], settings["port"] = address
         if sentinel:
             for name in ("username", "password", "db"):
@@ -224,7 +224,8 @@ def _connected(kind: Any, settings: dict[str, Any]) -> AbstractConnection:
     return connection
 
 
-def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, dict[str, Any]]:
+def settings_of(target: Target, timeout_s: float, name: str | None) -> tuple[Any, dict[str, Any]]:
+    """The class of a connection (one that blocks) and all its settings, ours included."""
     kind, settings, _ = parse(target)
     settings |= {
         "protocol": 2,
@@ -242,7 +243,7 @@ def _settings(target: Target, timeout_s: float, name: str | None) -> tuple[Any, 
 def _retry(times: int) -> Retry:
     # Lost connections are not among its errors, whatever `times` is. The connection that gave one of those
     # answers is closed in any case.
-    return Retry(ExponentialBackoff(_AGAIN_MAX_S, _AGAIN_BASE_S), times, _WRONG_SERVER)
+    return Retry(ExponentialBackoff(AGAIN_MAX_S, AGAIN_BASE_S), times, WRONG_SERVER)
 
 
 def _keepalive() -> dict[int, int]:

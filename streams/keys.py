@@ -4,6 +4,8 @@
     <stream>:dlq                   its dead letters; `{<stream>}:dlq` on a cluster if the stream has no tag
     rsq:{<stream>}:<group>:<name>  what a group keeps for itself, such as leases; `rsq:<stream>:...` if the
                                    stream has a tag
+    rsq.push:<n>:{<stream>}:<name> what producers keep for a while; n is the length of the stream's name, so
+                                   that no name of one stream can be read as a name of another
 
 All keys of one stream hash to one slot of a cluster, for scripts and transactions work on one slot only. A
 hash tag is what stands between the first `{` and the next `}`, if that is anything; without one the whole
@@ -118,9 +120,24 @@ def swept(stream: str, group: str) -> str:
     return own(stream, group, "swept")
 
 
+def sent(stream: str, lane: str) -> str:
+    """What the last exchange in a lane of a producer did: a string with a time to live."""
+    return _push(stream, f"sent:{lane}")
+
+
+def unique(stream: str, key: str) -> str:
+    """Id of the entry that was pushed as the only one of its key: a string with a time to live."""
+    return _push(stream, f"unique:{key}")
+
+
 def same_slot(a: str, b: str) -> bool:
     """Whether two keys live in one hash slot of a cluster, so that one script may touch both."""
     return key_slot(_bytes(a)) == key_slot(_bytes(b))
+
+
+def _push(stream: str, name: str) -> str:
+    base = stream if _tagged(stream) else f"{{{stream}}}"
+    return f"rsq.push:{len(stream)}:{base}:{name}"
 
 
 def _tagged(key: str) -> bool:

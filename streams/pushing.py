@@ -1,0 +1,339 @@
+"""Pushing, without I/O: what to send, and what follows from the answers.
+
+Messages go out in one of three ways:
+
+    pipeline   one XADD each. If the connection breaks, nobody knows which of them were executed.
+    IDMP       the same with ids of ours, where the server remembers those (Redis 8.6): may be sent again.
+    script     one script for all, where it depends on what is in the stream (`unique`, `on_full`). The script
+               remembers what it did, so it may be sent again on every server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from redis.exceptions import RedisError, ResponseError
+
+from . import frames, keys, serializers
+from .durations import Duration, seconds
+from .frames import Frame
+from .lanes import Lanes
+from .letter import name_bytes, text_of
+from .meter import OF_PROCESS, Meter
+from .refusals import Duplicate, PushError, StreamFull
+from .steps import Pause, Steps, Talk
+from .trouble import elsewhere, permanent
+
+BATCH = 500
+# A batch of large messages goes out earlier: it is held in memory twice.
+BATCH_BYTES = 4 * 1024 * 1024
+OnFull = Literal["trim", "reject", "block"]
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4)  # between two attempts; the last one repeats
+
+
+class _Broken(Exception):
+    """An exchange did not come to its end.
+
+    Arguments:
+        cause: see `PushError`.
+        done: how many commands were executed.
+        unsure: how many of the others may have been.
+    """
+
+    def __init__(self, cause: RedisError, done: int, unsure: int) -> None:
+        super().__init__(str(cause))
+        self.cause, self.done, self.unsure = cause, done, unsure
+
+
+class Batches:
+    """Messages on their way to be sent together."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        encode: Callable[[Any], bytes],
+        key: Callable[[Any], str] | None,
+        most: int,
+        send: Callable[[Frame, list[bytes], int], Steps[list[Any]]],
+    ) -> None:
+        self.pushed = 0
+        self._frame, self._form, self._encode, self._key = frame, frame.piece, encode, key
+        self._most, self._send = most, send
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, item: Any) -> bool:
+        """Take an item; return whether it is time to send."""
+        data = self._encode(item)
+        pieces = self._pieces
+        pieces.append(self._form(data) if self._key is None else self._form(data, self._key(item)))
+        self._size += len(data)
+        return len(pieces) >= self._most or self._size >= BATCH_BYTES
+
+    def send(self) -> Steps[None]:
+        """Send what is there, if anything is."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces:
+            yield from self._send(self._frame, pieces, self.pushed)
+            self.pushed += len(pieces)
+
+
+class Pusher:
+    """Pushes messages onto one stream, step by step. Threads may share it, and so may tasks."""
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        serializer: str,
+        allow_pickle: bool,
+        maxlen: int | None,
+        exact: bool,
+        on_full: OnFull,
+        block_s: float,
+        timeout_s: float,
+        patience_s: float,
+    ) -> None:
+        """Check the settings; see `Producer`.
+
+        Arguments:
+            patience_s: how long to look for the right server while it is certain that nothing was executed.
+
+        Raises:
+            ValueError: one line about what is wrong.
+        """
+        if maxlen is not None and maxlen < 1:
+            raise ValueError(f"maxlen must be at least 1, not {maxlen}")
+        if on_full not in ("trim", "reject", "block"):
+            raise ValueError(f"on_full is trim, reject or block, not {on_full!r}")
+        if maxlen is None and on_full != "trim":
+            raise ValueError(f"on_full={on_full!r} needs maxlen: how many entries may be unread")
+        if exact and (maxlen is None or on_full != "trim"):
+            raise ValueError("exact is a way to trim: it needs maxlen, and on_full='trim'")
+        self.stream, self.meter = stream, Meter()
+        self._encode = serializers.load(serializer, allow_pickle=allow_pickle).encode
+        self._most, self._blocks, self._block_s = maxlen or 0, on_full == "block", block_s
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._rule = (
+            b"free" if maxlen is None else b"unread" if on_full != "trim" else b"=" if exact else b"~"
+        )
+        trims = maxlen is not None and on_full == "trim"
+        self._trim = (b"MAXLEN", self._rule, b"%d" % self._most) if trims else ()
+        self._name, self._lanes = name_bytes(stream), Lanes()
+        self._remembers: int | None = None  # ids of ours, with IDMP; 0: none, None: to be found out
+
+    def push(
+        self,
+        data: Any,
+        event: str | None,
+        key: str | None,
+        traceparent: str | None,
+        unique: Duration | None,
+        refuse: bool,
+    ) -> Steps[str]:
+        """Push one message; see `Producer.push`."""
+        frame = Frame(event, traceparent, keyed=key is not None)
+        if unique is None:
+            (entry_id,) = yield from self._add(frame, [frame.piece(self._encode(data), key)], 0)
+            return text_of(entry_id)
+        if key is None:
+            raise ValueError("unique needs a key: what no two messages may share")
+        lasts_ms = max(1, round(seconds(unique) * 1000))
+        piece = frame.piece(self._encode(data), key)
+        known, (entry_id,) = yield from self._add_by_script(frame, [piece], 0, lasts_ms, key)
+        if known and refuse:
+            raise Duplicate(self.stream, key, text_of(entry_id))
+        return text_of(entry_id)
+
+    def batches(
+        self, event: str | None, size: int, key: Callable[[Any], str] | None, traceparent: str | None
+    ) -> Batches:
+        """Return what takes many messages; see `Producer.push_many`.
+
+        Raises:
+            ValueError: a batch has no size.
+        """
+        if size < 1:
+            raise ValueError(f"batch must be at least 1, not {size}")
+        frame = Frame(event, traceparent, keyed=key is not None)
+        return Batches(frame, self._encode, key, size, self._add)
+
+    def push_many(self, items: Iterable[Any], batches: Batches) -> Steps[int]:
+        """Push many messages; see `Producer.push_many`."""
+        add = batches.add
+        try:
+            for item in items:
+                if add(item):
+                    yield from batches.send()
+        finally:
+            yield from batches.send()
+        return batches.pushed
+
+    def ensure_group(self, group: str, start_id: str) -> Steps[bool]:
+        """Make a consumer group; see `Producer.ensure_group`."""
+        command = frames.command(
+            b"XGROUP", b"CREATE", self._name, name_bytes(group), start_id.encode(), b"MKSTREAM"
+        )
+        try:
+            yield from self._exchange([command], again=True, counted=False)
+        except _Broken as broken:
+            if "BUSYGROUP" in str(broken.cause):
+                return False
+            raise broken.cause from None
+        return True
+
+    def _add(self, frame: Frame, pieces: list[bytes], pushed: int) -> Steps[list[Any]]:
+        """Add messages, return their ids; `pushed` is what the call has pushed before."""
+        if self._rule == b"unread":
+            return (yield from self._add_by_script(frame, pieces, pushed))[1]
+        try:
+            most = yield from self._how_many_it_remembers()
+            if not most:
+                before = frames.adds(self._name, self._trim, frame)
+                return (yield from self._exchange(pieces, before))
+            lane = self._lanes.take()
+            once = frames.adds_once(self._name, self._trim, frame, pieces, lane, most)
+            ids = yield from self._exchange(once, again=True)
+        except _Broken as broken:
+            self._remembers = None  # the next server may be another
+            raise PushError(broken.cause, pushed + broken.done, broken.unsure) from broken.cause
+        self._lanes.give(lane)
+        return ids
+
+    def _how_many_it_remembers(self) -> Steps[int]:
+        """Return how many ids of ours the server remembers; as long as there is no stream that is open."""
+        if self._remembers is None:
+            heard = yield Talk(frames.command(b"XINFO", b"STREAM", self._name), 1)
+            assert heard is not None
+            if heard.lost is None:
+                self._remembers = remembered(heard.answers[0], self._timeout_s)
+            elif not heard.sent and not self._patience_s:
+                raise _Broken(heard.lost, 0, 0)
+        return self._remembers or 0
+
+    def _add_by_script(
+        self, frame: Frame, pieces: list[bytes], pushed: int, lasts_ms: int = 0, key: str = ""
+    ) -> Steps[tuple[bool, list[Any]]]:
+        """Add messages as far as there is room, and wait for more if that is wanted.
+
+        Arguments:
+            frame, pieces, pushed: as above.
+            lasts_ms: for how long the message, then it is one, is the only one of its key; 0: it need not be.
+            key: see there.
+
+        Returns:
+            Whether the key was there before, and the ids.
+        """
+        ids: list[Any] = []
+        room, until = len(pieces), None
+        pauses = iter(_PAUSES_S)
+        while True:  # with no room it only asks: what has to wait may be large
+            known, unread, group, new = yield from self._script(frame, pieces[:room], pushed, lasts_ms, key)
+            ids += new
+            pieces, pushed = pieces[len(new) :], pushed + len(new)
+            if known or not pieces:
+                return known, ids
+            room = max(0, self._most - unread - len(new))
+            if room:
+                continue
+            now = time.monotonic()
+            if until is None or new:
+                until, pauses = now + self._block_s, iter(_PAUSES_S)
+            if not self._blocks or now >= until:
+                self._count(0, rejected=len(pieces))
+                raise StreamFull(self.stream, group, unread + len(new), self._most, pushed)
+            yield Pause(min(next(pauses, _PAUSES_S[-1]), until - now))
+
+    def _script(
+        self, frame: Frame, pieces: list[bytes], pushed: int, lasts_ms: int, key: str
+    ) -> Steps[tuple[bool, int, str, list[Any]]]:
+        """Return whether the key was known, how much was unread and by whom, and the ids."""
+        lane = self._lanes.take()
+        names = [self.stream, keys.sent(self.stream, lane.name)]
+        if lasts_ms:
+            names.append(keys.unique(self.stream, key))
+        call = frames.script(names, lane, self._rule, self._most, lasts_ms, frame, pieces)
+        try:
+            (answer,) = yield from self._exchange([call], again=True, counted=False)
+        except _Broken as broken:
+            raise PushError(broken.cause, pushed, len(pieces) if broken.unsure else 0) from broken.cause
+        self._lanes.give(lane)
+        if text_of(answer[0]) == "known":
+            self._count(0, duplicates=1)
+            return True, 0, "", answer[1:]
+        self._count(len(answer) - 3)
+        return False, answer[1], text_of(answer[2]), answer[3:]
+
+    def _exchange(
+        self, pieces: list[bytes], before: bytes = b"", *, again: bool = False, counted: bool = True
+    ) -> Steps[list[Any]]:
+        """Send commands, return their answers.
+
+        A command is sent again while it is certain that no server has executed it (there was no connection,
+        or the answer says that this was the wrong server), and if it may be, when the connection broke.
+
+        Arguments:
+            pieces: the commands, without what stands before each.
+            before: that.
+            again: whether the server knows those again that it has executed.
+            counted: each is a message.
+
+        Raises:
+            _Broken: not all were executed, or nobody knows.
+        """
+        found: list[Any] = []
+        broken = False  # then what is left may have been executed
+        deadline = time.monotonic() + self._patience_s
+        pauses = iter(_PAUSES_S)
+        while True:
+            heard = yield Talk(before.join((b"", *pieces)), len(pieces))
+            assert heard is not None
+            answers, lost = heard.answers, heard.lost
+            errors = [answer for answer in answers if isinstance(answer, RedisError)]
+            good = [answer for answer in answers if not isinstance(answer, RedisError)] if errors else answers
+            found += good
+            if counted and good:
+                self._count(len(good))
+            if lost is None and not errors:
+                if broken:
+                    self._count(0, resent=1)
+                return found
+            if lost is not None and heard.sent and not again:
+                raise _Broken(lost, len(found), len(pieces) - len(answers))
+            if lost is not None and heard.sent and not broken:
+                broken, deadline = True, time.monotonic() + self._timeout_s
+            refused = [
+                one for one, said in zip(pieces, answers, strict=False) if isinstance(said, RedisError)
+            ]
+            pieces = refused + pieces[len(answers) :]
+            final = permanent(lost) if lost is not None else not all(map(elsewhere, errors))
+            if final or time.monotonic() >= deadline:
+                raise _Broken(lost or errors[0], len(found), len(pieces) if broken else 0)
+            yield Pause(next(pauses, _PAUSES_S[-1]))
+
+    def _count(self, pushed: int, *, duplicates: int = 0, rejected: int = 0, resent: int = 0) -> None:
+        now = time.monotonic()
+        for meter in (self.meter, OF_PROCESS):
+            meter.add(pushed, now, duplicates=duplicates, rejected=rejected, resent=resent)
+
+
+def remembered(stream: Any, timeout_s: float) -> int | None:
+    """Return how many ids of one producer a server remembers for long enough, by its XINFO STREAM.
+
+    Arguments:
+        stream: the answer; an error means that there is no stream yet, or that we may not ask.
+        timeout_s: how long one attempt may take.
+
+    Returns:
+        0 if it remembers none, or not for long enough; None if that is not known yet.
+    """
+    if isinstance(stream, RedisError):
+        refused = isinstance(stream, ResponseError) and not elsewhere(stream)
+        return 0 if refused and "no such key" not in str(stream) else None
+    pairs = stream.items() if isinstance(stream, dict) else zip(stream[::2], stream[1::2], strict=True)
+    known = {text_of(name): value for name, value in pairs}
+    # One attempt that hangs, the next one, and as much to spare.
+    lasts = known.get("idmp-duration", 0) >= 3 * timeout_s
+    return int(known.get("idmp-maxsize", 0)) if lasts else 0

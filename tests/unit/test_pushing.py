@@ -1,0 +1,162 @@
+"""Pushing, step by step, against a model of a server behind a bad network."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as Gone
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from rsq.streams import pushing
+from rsq.streams.lanes import Lanes
+from rsq.streams.pushing import Pusher, remembered
+from rsq.streams.refusals import PushError
+from rsq.streams.steps import Heard, Pause, Steps, Talk
+
+FAULTS = ("fine", "unreachable", "lost before", "lost after", "lost in the middle", "elsewhere")
+
+
+class Model:
+    """A server that may remember ids, and what its network does to each exchange in turn."""
+
+    def __init__(self, faults: Iterator[str], *, remembers: int) -> None:
+        self.entries: list[bytes] = []
+        self.known: dict[tuple[bytes, bytes], bytes] = {}
+        self.faults, self.remembers = faults, remembers
+        self.clock = 0.0
+
+    def hear(self, talk: Talk) -> Heard:
+        reader = hiredis.Reader()
+        reader.feed(talk.data)
+        commands = [reader.gets() for _ in range(talk.count)]
+        assert reader.gets() is False
+        if commands[0][0] == b"XINFO":
+            return Heard([[b"idmp-duration", 100, b"idmp-maxsize", self.remembers]])
+        fault = next(self.faults, "fine")
+        if fault == "unreachable":
+            return Heard([], Gone("refused"), sent=False)
+        if fault == "lost before":
+            return Heard([], Gone("lost"))
+        if fault == "elsewhere":
+            return Heard([ReadOnlyError("READONLY")] * talk.count)
+        if fault == "lost in the middle":
+            executed = random.Random(talk.count).randrange(talk.count + 1)
+            answers = [self.add(command) for command in commands[:executed]]
+            return Heard(answers[: executed // 2], Gone("lost"))
+        answers = [self.add(command) for command in commands]
+        return Heard([], Gone("lost")) if fault == "lost after" else Heard(answers)
+
+    def add(self, command: list[bytes]) -> bytes:
+        once = (command[3], command[4]) if command[2] == b"IDMP" else None
+        if once in self.known:
+            return self.known[once]
+        self.entries.append(command[command.index(b"data") + 1])
+        entry_id = b"%d-0" % len(self.entries)
+        if once is not None:
+            self.known[once] = entry_id
+        return entry_id
+
+    def do(self, steps: Steps[Any]) -> Any:
+        heard: Heard | None = None
+        while True:
+            try:
+                step = steps.send(heard)
+            except StopIteration as end:
+                return end.value
+            heard = None
+            if isinstance(step, Pause):
+                self.clock += step.seconds
+            else:
+                heard = self.hear(step)
+
+
+def pusher(timeout_s: float = 10.0, patience_s: float = 10.0) -> Pusher:
+    return Pusher(
+        "orders", serializer="json", allow_pickle=False, maxlen=None, exact=False, on_full="trim",
+        block_s=60.0, timeout_s=timeout_s, patience_s=patience_s,
+    )  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(FAULTS), max_size=6), st.integers(1, 20), st.integers(1, 7), st.integers(1, 9)
+)
+def test_with_ids_of_ours_every_message_is_there_once(
+    faults: list[str], count: int, batch: int, remembers: int
+) -> None:
+    model = Model(iter(faults), remembers=remembers)
+    made = pusher()
+    assert model.do(made.push_many(range(count), made.batches(None, batch, None, None))) == count
+    assert sorted(map(int, model.entries)) == list(range(count))
+    assert made.meter.metrics(time.monotonic()).pushed == count
+
+
+@given(st.lists(st.sampled_from(FAULTS), max_size=6), st.integers(1, 20), st.integers(1, 7))
+def test_without_them_nothing_is_there_twice_and_doubt_is_told(
+    faults: list[str], count: int, batch: int
+) -> None:
+    model = Model(iter(faults), remembers=0)
+    made = pusher()
+    try:
+        pushed, unsure = model.do(made.push_many(range(count), made.batches(None, batch, None, None))), 0
+    except PushError as error:
+        pushed, unsure = error.pushed, error.unsure
+    assert len(set(model.entries)) == len(model.entries)
+    assert pushed <= len(model.entries) <= pushed + unsure
+    assert made.meter.metrics(time.monotonic()).pushed == pushed
+    if unsure == 0:
+        assert len(model.entries) == count
+
+
+def test_who_gives_up_tells_the_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(iter(["lost after"] + ["unreachable"] * 100), remembers=100)
+    monkeypatch.setattr(pushing, "time", type("Clock", (), {"monotonic": lambda: model.clock}))
+    made = pusher(timeout_s=2.0)
+    with pytest.raises(PushError) as caught:
+        model.do(made.push_many([1, 2, 3], made.batches(None, 10, None, None)))
+    assert (caught.value.pushed, caught.value.unsure) == (0, 3)
+    assert 2.0 <= model.clock < 3.0
+    assert len(model.entries) == 3
+
+
+def test_an_answer_of_another_kind_is_final() -> None:
+    made = pusher()
+    steps = made.push(1, None, None, None, None, False)
+    steps.send(None)
+    steps.send(Heard([ResponseError("no such key")]))
+    with pytest.raises(PushError, match="WRONGTYPE") as caught:
+        steps.send(Heard([ResponseError("WRONGTYPE no stream")]))
+    assert (caught.value.pushed, caught.value.unsure) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (ResponseError("no such key"), None),
+        (ResponseError("NOPERM no XINFO for you"), 0),
+        (ReadOnlyError("READONLY"), None),
+        ([b"length", 3, b"first-entry", [b"1-0", [b"a", b"b"]]], 0),
+        ([b"idmp-duration", 100, b"idmp-maxsize", 50], 50),
+        ({"idmp-duration": 100, "idmp-maxsize": 50}, 50),
+        ([b"idmp-duration", 29, b"idmp-maxsize", 50], 0),
+    ],
+)
+def test_what_a_server_remembers(answer: Any, expected: int | None) -> None:
+    assert remembered(answer, 10.0) == expected
+
+
+def test_a_lane_that_broke_is_not_used_again() -> None:
+    lanes = Lanes()
+    one, two = lanes.take(), lanes.take()
+    assert one.name != two.name
+    lanes.give(one)
+    again = lanes.take()
+    assert (again.name, again.number) == (one.name, 2)
+    assert lanes.take().name not in (one.name, two.name)
+    assert isinstance(PushError(RedisError("x"), 0, 0), RedisError)
