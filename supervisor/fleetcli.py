@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import json
 import os
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,23 +14,19 @@ import click
 from click.core import ParameterSource
 
 from ..ipc.exitcodes import OK
-from ..streams import pending as entries
-from ..streams.asking import Asker
-from ..streams.connection import RedisError, Target, client, explain
+from ..streams.connection import RedisError
 from ..streams.fleet import BUSY
-from ..streams.keys import dead_letter
-from ..streams.orders import Order, Orders
-from ..streams.survey import LAG_MOST, Survey, known, survey
+from ..streams.survey import Survey
 from . import checking, fleetboard, stuck
 from . import status as pools
 from .failing import Failure, failure
+from .fleet import Fleet, NoGroup, NoInstance, NotInTime, Ordered
 from .fleetboard import many
 from .fleetwatch import show
 from .options import given, group_options, server_of, server_options
 from .printable import one_line
 from .runtime import runtime_dirs
 
-POLL_S = 0.25
 NOT_IN_TIME = os.EX_TEMPFAIL
 
 _LINE = ParameterSource.COMMANDLINE
@@ -85,10 +77,8 @@ def status(
             stream or os.environ.get("RSQ_STREAM") or "events",
             group or os.environ.get("RSQ_GROUP") or "workers",
         )
-        server = server_of(redis, redis_file).for_key(names[0])
-        dlq = dlq or dead_letter(names[0], cluster=server.cluster)
-        with client(server, name="rsq") as connected:
-            return show(lambda: survey(connected, *names, dlq), server, watch, as_json)
+        with Fleet(server_of(redis, redis_file), *names, dlq=dlq) as fleet:
+            return show(fleet.status, fleet.server, watch, as_json)
     directories = [Path(runtime_dir)] if runtime_dir else runtime_dirs()
     return pools.run(directories, pools.Filters(stream, group, instance), watch, as_json)
 
@@ -131,20 +121,13 @@ def check(
     Exit code 0: good. 1: a limit is exceeded, or nobody leads. 2: the server cannot be asked, there is no
     such group, or no instance of it lives. 78: bad usage.
     """
-    server = server_of(**place).for_key(stream)
-    dlq = dlq or dead_letter(stream, cluster=server.cluster)
-    limits = checking.Limits(max_lag, max_pending, max_idle, max_dlq)
-    try:
-        with client(server, timeout_s=timeout, name="rsq") as connected:
-            count = LAG_MOST if max_lag is None else min(max_lag + 1, checking.COUNT_MOST)
-            found = checking.findings(survey(connected, stream, group, dlq, count_to=count), limits)
-    except RedisError as error:
-        found = checking.cannot_tell(explain(error, server))
+    with Fleet(server_of(**place), stream, group, dlq=dlq, timeout_s=timeout) as fleet:
+        health = fleet.check(checking.Limits(max_lag, max_pending, max_idle, max_dlq))
     if as_json:
-        click.echo(json.dumps(checking.as_json(stream, group, found)))
+        click.echo(json.dumps(checking.as_json(stream, group, health.findings)))
     else:
-        click.echo("\n".join(checking.lines(stream, group, found)))
-    return checking.worst(found)
+        click.echo("\n".join(checking.lines(stream, group, health.findings)))
+    return health.grade
 
 
 @click.command()
@@ -163,30 +146,22 @@ def pending(
     consumer: str | None, min_idle: float, limit: int, as_json: bool, stream: str, group: str, **place: Any
 ) -> None:
     """List pending entries, the oldest first, with who has them."""
-    with _connected(stream, **place) as (connected, _):
-        asker = Asker(connected)
-        now_ms, total = entries.total(asker, stream, group)
-        if total is None:
-            raise _no_group(stream, group)
-        found = entries.oldest_first(
-            asker, stream, group, consumer=consumer, untouched_ms=int(min_idle * 1000), limit=limit
-        )
-        alive: dict[str, bool] = {}
+    with _fleet(stream, group, **place) as fleet:
+        found = fleet.find_pending(consumer=consumer, untouched_s=min_idle, limit=limit)
         shown, heading = 0, True
-        for page in found:
-            alive |= known(asker, stream, group, {row.consumer for row in page})
+        for page in found.pages:
             if as_json:
-                for row in page:
-                    click.echo(stuck.json_line(row, alive, now_ms))
+                for row in page.rows:
+                    click.echo(stuck.json_line(row, page.alive, found.now_ms))
             elif sys.stdout.isatty():
-                if page:
-                    _print(stuck.table(page, alive, now_ms))
+                if page.rows:
+                    _print(stuck.table(page.rows, page.alive, found.now_ms))
             else:
-                for line in stuck.plain(page, alive, now_ms, heading=heading):
+                for line in stuck.plain(page.rows, page.alive, found.now_ms, heading=heading):
                     click.echo(line)
-            shown, heading = shown + len(page), False
+            shown, heading = shown + len(page.rows), False
         if sys.stdout.isatty() and not as_json:
-            click.echo(f"{shown} shown; {total} pending in {one_line(f'{stream} / {group}')}")
+            click.echo(f"{shown} shown; {found.total} pending in {one_line(f'{stream} / {group}')}")
 
 
 _wait = click.option("--wait", is_flag=True, help="Return only when it is done everywhere.")
@@ -210,16 +185,13 @@ def pause(reason: str, wait: bool, timeout: float, stream: str, group: str, **pl
 
     It stays so over restarts. Handlers that run now finish; --wait waits for them.
     """
-    with _connected(stream, **place) as (connected, look):
-        seen = look(stream, group)
-        if not seen.found:
-            raise _no_group(stream, group)
-        living = [one.name for one in seen.living]
-        stands = Orders(connected, stream, group).pause(_order(reason), living)
-        words = "already paused" if stands else "paused"
-        who = f" {fleetboard.told(stands, seen.now_ms)}" if stands else ""
+    with _fleet(stream, group, **place) as fleet:
+        ordered = fleet.pause(reason)
+        words = "paused" if ordered.new else "already paused"
+        order, seen = ordered.order, ordered.seen
+        who = f" {fleetboard.told(order, seen.now_ms)}" if order and not ordered.new else ""
         click.echo(f"{words}{who}: {_size(seen)}; resume with: {_again('resume', stream, group)}")
-        return _await(wait, timeout, "running handlers", lambda: _not_paused(seen, look(stream, group)))
+        return _await(ordered, wait, timeout, "running handlers")
 
 
 @click.command()
@@ -228,13 +200,10 @@ def pause(reason: str, wait: bool, timeout: float, stream: str, group: str, **pl
 @_timeout
 def resume(wait: bool, timeout: float, stream: str, group: str, **place: Any) -> int:
     """Let a paused group go on."""
-    with _connected(stream, **place) as (connected, look):
-        seen = look(stream, group)
-        if not seen.found and not seen.pause:
-            raise _no_group(stream, group)
-        was = Orders(connected, stream, group).resume([one.name for one in seen.living])
-        click.echo(f"{'resumed' if was else 'was not paused'}: {_size(seen)}")
-        return _await(wait, timeout, "the instances", lambda: _not_told(seen, look(stream, group)))
+    with _fleet(stream, group, **place) as fleet:
+        ordered = fleet.resume()
+        click.echo(f"{'resumed' if ordered.new else 'was not paused'}: {_size(ordered.seen)}")
+        return _await(ordered, wait, timeout, "the instances")
 
 
 @click.command()
@@ -249,58 +218,29 @@ def drain(
     instance: str, wait: bool, timeout: float, cancel: bool, stream: str, group: str, **place: Any
 ) -> int:
     """Let INSTANCE finish what it runs, hand back the rest, and end."""
-    with _connected(stream, **place) as (connected, look):
-        orders = Orders(connected, stream, group)
+    with _fleet(stream, group, **place) as fleet:
         if cancel:
-            was = orders.undrain(instance)
+            was = fleet.undrain(instance)
             click.echo(
                 one_line(f"{instance} {'need not drain any more' if was else 'was not told to drain'}")
             )
             return OK
-        seen = look(stream, group)
-        found = {one.name: one for one in seen.instances}.get(instance)
-        if found is None or not found.alive:
-            alive = ", ".join(one_line(one.name, 60) for one in seen.living[:20]) or "none"
-            what = f"instance {instance} is gone" if found else f"there is no instance {instance}"
-            raise Failure(f"{stream} / {group}: {what}; alive: {alive}", os.EX_NOINPUT)
-        new = orders.drain(instance, _order())
-        words = "told to drain" if new else "had been told to drain"
-        click.echo(one_line(f"{instance} {words}: {many(found.slots(BUSY), 'busy slot')}"))
-        code = _await(wait, timeout, instance, lambda: _still_there(instance, look(stream, group)))
+        ordered = fleet.drain(instance)
+        words = "told to drain" if ordered.new else "had been told to drain"
+        busy = sum(one.slots(BUSY) for one in ordered.seen.living if one.name == instance)
+        click.echo(one_line(f"{instance} {words}: {many(busy, 'busy slot')}"))
+        code = _await(ordered, wait, timeout, instance)
         if wait:
-            orders.undrain(instance)  # carried out: it shall not end again when it is started again
+            fleet.undrain(instance)  # carried out: it shall not end again when it is started again
         return code
 
 
-def _not_paused(before: Survey, now: Survey) -> str:
-    """Say who may still be at work: the busy, and those that have not reported since."""
-    busy = sum(one.slots(BUSY) for one in now.living)
-    return _not_told(before, now) or (many(busy, "busy slot") if busy else "")
-
-
-def _not_told(before: Survey, now: Survey) -> str:
-    old = {one.name: one.report.beat for one in before.living if one.report}
-    silent = [one.name for one in now.living if one.report and old.get(one.name) == one.report.beat]
-    return f"no word yet from {', '.join(one_line(name, 60) for name in silent[:10])}" if silent else ""
-
-
-def _still_there(instance: str, now: Survey) -> str:
-    one = next((one for one in now.living if one.name == instance), None)
-    return f"{one_line(instance, 60)} has {many(one.slots(BUSY), 'busy slot')}" if one else ""
-
-
-def _await(wait: bool, timeout_s: float, what: str, left: Callable[[], str]) -> int:
-    """Ask again and again what is left to wait for, until that is nothing; return the exit code."""
-    if not wait:
-        return OK
-    deadline = time.monotonic() + timeout_s
-    with _waiting(what) as tell:
-        while words := left():
-            if timeout_s and time.monotonic() > deadline:
-                raise Failure(f"not done after {timeout_s:g} s, the order stands: {words}", NOT_IN_TIME)
-            tell(words)
-            time.sleep(POLL_S)
-    click.echo("done")
+def _await(ordered: Ordered, wait: bool, timeout_s: float, what: str) -> int:
+    """Wait until an order is carried out, if that is wanted; return the exit code."""
+    if wait:
+        with _waiting(what) as tell:
+            ordered.wait(timeout_s, tell)
+        click.echo("done")
     return OK
 
 
@@ -314,31 +254,21 @@ def _waiting(what: str) -> Iterator[Callable[[str], None]]:
     from rich.text import Text
 
     with Console(stderr=True).status(Text(f"waiting for {one_line(what)}")) as line:
-        yield lambda words: line.update(Text(f"waiting: {words}"))
+        yield lambda words: line.update(Text(f"waiting: {one_line(words)}"))
 
 
 @contextmanager
-def _connected(
-    stream: str, redis: str, redis_file: str | None
-) -> Iterator[tuple[Any, Callable[[str, str], Survey]]]:
-    server: Target = server_of(redis, redis_file).for_key(stream)
-    with client(server, name="rsq") as connected:
+def _fleet(stream: str, group: str, redis: str, redis_file: str | None) -> Iterator[Fleet]:
+    server = server_of(redis, redis_file)
+    with Fleet(server, stream, group) as fleet:
         try:
-            dlq = dead_letter(stream, cluster=server.cluster)
-            yield connected, lambda stream, group: survey(connected, stream, group, dlq)
+            yield fleet
         except RedisError as error:
             raise failure(error, server) from error
-
-
-def _order(reason: str = "") -> Order:
-    user = str(os.getuid())
-    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
-        user = getpass.getuser()
-    return Order(f"{user}@{socket.gethostname()}", round(time.time(), 3), reason)
-
-
-def _no_group(stream: str, group: str) -> Failure:
-    return Failure(f"no group {group} on stream {stream}: check --stream and --group", os.EX_NOINPUT)
+        except (NoGroup, NoInstance) as error:
+            raise Failure(str(error), os.EX_NOINPUT) from error
+        except NotInTime as error:
+            raise Failure(str(error), NOT_IN_TIME) from error
 
 
 def _size(seen: Survey) -> str:

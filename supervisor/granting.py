@@ -2,8 +2,8 @@
 
 import click
 
-from ..streams import acl, keys
-from ..streams.connection import target
+from ..streams import acl
+from .fleet import Fleet
 
 HINT = (
     "rsq: give this line to the server with redis-cli, then a password: ACL SETUSER {user} '>PASSWORD';"
@@ -23,7 +23,6 @@ def acl_command(stream: str, group: str, dlq: str | None, user: str, redis: str 
     Nothing is sent to the server. The line replaces the user's rights and leaves its passwords alone, so it
     may be given again after an upgrade.
     """
-    cluster = redis is not None and target(redis).cluster
-    words = acl.words(user, stream, group, dlq or keys.dead_letter(stream, cluster=cluster))
-    click.echo(acl.line(words))
+    with Fleet(redis or "redis://localhost", stream, group, dlq=dlq) as fleet:
+        click.echo(acl.line(fleet.acl(user)))
     click.echo(HINT.format(user=user), err=True)

@@ -15,13 +15,15 @@ from typing import Any, TypeVar
 
 import click
 
-from ..streams import keys, serializers
-from ..streams.connection import RedisError, client
+from ..streams import serializers
+from ..streams.connection import RedisError
 from ..streams.deadletter import DeadLetters, Outcome
-from ..streams.producer import Producer, PushError
+from ..streams.producer import Producer, PushError, StreamFull
+from ..streams.pushing import OnFull
 from . import fleetcli, showing
 from .benchcli import bench
 from .failing import Failure, failure, run
+from .fleet import Fleet
 from .granting import acl_command
 from .options import server_of, server_options
 from .printable import one_line
@@ -78,23 +80,49 @@ def _choice_options(command: Command) -> Command:
 @click.argument("stream")
 @click.argument("messages", nargs=-1, required=True, metavar="JSON...")
 @click.option("--event", help="Name of the event of all messages.")
+@click.option("--key", help="What the message is about; with several, all of them.")
+@click.option(
+    "--unique",
+    metavar="DURATION",
+    help="For so long (1h) nothing else of this key is pushed: prints the id of the first.",
+)
+@click.option("--maxlen", type=click.IntRange(min=1), help="A limit for the stream; see --on-full.")
+@click.option(
+    "--on-full",
+    type=click.Choice(["trim", "reject", "block"]),
+    default="trim",
+    show_default=True,
+    help="At the limit: remove the oldest entries, read or not; or, once a group has so many unread, refuse,"
+    " or wait for a minute.",
+)
 @server_options
 def push(
-    stream: str, messages: tuple[str, ...], event: str | None, redis: str, redis_file: str | None
+    stream: str,
+    messages: tuple[str, ...],
+    event: str | None,
+    key: str | None,
+    unique: str | None,
+    maxlen: int | None,
+    on_full: OnFull,
+    **place: Any,
 ) -> None:
     """Push messages onto STREAM, each a JSON text; - reads one per line from standard input.
 
     The texts are stored as they are. Prints the id of each message; how many they were with -.
     """
-    server = server_of(redis, redis_file)
-    with Producer(server.url, stream, serializer="raw") as producer:
+    server = server_of(**place)
+    if unique is not None and (key is None or messages == ("-",)):
+        raise click.UsageError("--unique is for messages given one by one, with --key")
+    with Producer(server.url, stream, serializer="raw", maxlen=maxlen, on_full=on_full) as producer:
         try:
             if messages == ("-",):
-                _push_lines(producer, event)
+                _push_lines(producer, event, key)
             else:
                 texts = [text.encode("utf-8", "surrogateescape") for text in messages]
                 for payload in [_json(text, f"argument {n}") for n, text in enumerate(texts, 1)]:
-                    click.echo(producer.push(payload, event))
+                    click.echo(producer.push(payload, event, key=key, unique=unique))
+        except StreamFull as error:
+            raise Failure(f"{error.why}; {_pushed(producer)}", os.EX_TEMPFAIL) from error
         except PushError as error:
             done = _pushed(producer) + (f", {error.unsure} more may have been" if error.unsure else "")
             raise failure(error.cause, server, done) from error
@@ -193,8 +221,9 @@ def _settle(letters: DeadLetters, outcomes: Iterator[Outcome], wanted: str, ids:
     return os.EX_NOINPUT if ids and tally[wanted] < len(ids) else 0
 
 
-def _push_lines(producer: Producer, event: str | None) -> None:
+def _push_lines(producer: Producer, event: str | None, key: str | None) -> None:
     source = sys.stdin.buffer
+    of = None if key is None else lambda _: key
     found = os.fstat(source.fileno())
     size = found.st_size if stat.S_ISREG(found.st_mode) else None
     number = 0
@@ -207,9 +236,9 @@ def _push_lines(producer: Producer, event: str | None) -> None:
                     if text := line.strip():
                         payloads.append(_json(text, f"line {number}"))
             except Failure as error:
-                producer.push_many(payloads, event)
+                producer.push_many(payloads, event, key=of)
                 raise Failure(f"{error}; {_pushed(producer)}", error.code) from error
-            producer.push_many(payloads, event)
+            producer.push_many(payloads, event, key=of)
             advance(sum(map(len, lines)) + len(lines))
     click.echo(_pushed(producer))
 
@@ -247,13 +276,10 @@ def _choose_one(ids: tuple[str, ...], reason: str | None, everything: bool) -> N
 
 @contextmanager
 def _letters(redis: str, redis_file: str | None, stream: str, dlq: str | None) -> Iterator[DeadLetters]:
-    server = server_of(redis, redis_file).for_key(stream)
-    dlq = dlq or keys.dead_letter(stream, cluster=server.cluster)
-    if server.cluster:
-        keys.refuse_scattered(stream, "", dlq)
-    with client(server, name="rsq") as connected:
+    server = server_of(redis, redis_file)
+    with Fleet(server, stream, "", dlq=dlq) as fleet:
         try:
-            yield DeadLetters(connected, stream, dlq)
+            yield fleet.dead_letters
         except RedisError as error:
             raise failure(error, server) from error
 

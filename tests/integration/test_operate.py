@@ -65,6 +65,25 @@ def test_push_stores_each_argument_and_prints_its_id(server: Server, rsq: Rsq) -
     ]
 
 
+def test_push_once_prints_the_id_of_the_first(server: Server, rsq: Rsq) -> None:
+    once = ("--key", "order-7", "--unique", "1h")
+    first = rsq("push", "orders", "1", *once)
+    assert rsq("push", "orders", "2", *once).stdout == first.stdout
+    ((entry_id, fields),) = xrange(server, "orders")
+    assert (entry_id.decode(), fields) == (first.stdout.strip(), {b"data": b"1", b"key": b"order-7"})
+    assert failed(rsq("push", "orders", "1", "--unique", "1h"), 78, "--unique", "--key")
+    assert failed(rsq("push", "orders", "1", "--unique", "soon", "--key", "k"), 78, "'soon' is no duration")
+    assert failed(rsq("push", "orders", "-", *once), 78, "one by one")
+
+
+def test_push_keeps_to_a_limit(server: Server, rsq: Rsq) -> None:
+    lines = b"".join(b"%d\n" % n for n in range(30))
+    ended = rsq("push", "orders", "-", "--maxlen", "12", "--on-full", "reject", "--key", "k", stdin=lines)
+    assert failed(ended, 75, "stream orders is full", "at most 12 are allowed", "12 messages pushed")
+    assert [fields for _, fields in xrange(server, "orders")][-1] == {b"data": b"11", b"key": b"k"}
+    assert failed(rsq("push", "orders", "1", "--on-full", "block"), 78, "needs maxlen")
+
+
 def test_push_reads_lines_from_standard_input(server: Server, rsq: Rsq) -> None:
     lines = b"".join(b'{"n":%d}\r\n\n' % n for n in range(20_000)) + b'"last"'
     ended = rsq("push", "orders", "-", stdin=lines)
@@ -124,7 +143,8 @@ def test_push_tells_what_is_in_doubt(rsq: Rsq) -> None:
             with link, link.makefile("rb") as told:
                 link.sendall(b"+OK\r\n")  # to CLIENT SETNAME
                 while (line := told.readline()) and b"[2]" not in line:
-                    pass
+                    if b"STREAM" in line:  # XINFO STREAM
+                        link.sendall(b"-ERR no such key\r\n")
 
         server = threading.Thread(target=take_and_die)
         server.start()
