@@ -68,10 +68,10 @@ class Handler:
             return self.function
         function = self.function
 
-        async def limited(message: Message) -> None:
+        async def limited(message: Message) -> Any:
             try:
                 async with asyncio.timeout(soft_timeout_s or None) as limit:
-                    await function(message)
+                    return await function(message)
             except TimeoutError as error:
                 if limit.expired():
                     raise SoftTimeout(f"ran longer than {soft_timeout_s:g} s") from error
@@ -127,6 +127,20 @@ def load(name: str) -> Handler:
             found = getattr(found, part)
         except AttributeError:
             raise HandlerError(f"there is no {path!r} in {module_name} ({_file(module)})") from None
+    return examine(found, name, module)
+
+
+def examine(found: Any, name: str, module: ModuleType) -> Handler:
+    """Check that something can be called with one message.
+
+    Arguments:
+        found: the handler.
+        name: what errors call it.
+        module: whose hooks are run with it.
+
+    Raises:
+        HandlerError: it does not take one argument.
+    """
     if not callable(found):
         raise HandlerError(f"{name} is of type {type(found).__name__}, not a function that takes a message")
     try:

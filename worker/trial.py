@@ -1,0 +1,190 @@
+"""A trial: messages through a handler in this process, with the verdicts of a pool. No Redis, no fork."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+from ..ipc.journal import Outcome
+from ..streams import serializers
+from ..streams.entry import Message, Raw, payload
+from ..streams.frames import Frame
+from .handler import Handler, examine, load
+from .runner import as_decode_error
+from .spec import Retries
+from .verdict import SoftTimeout, judge
+
+FIRST_MS = 1_700_000_000_000  # when the first message of a trial was added, Unix ms
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a pool would do with a message after one attempt.
+
+    Arguments:
+        verdict: `done`: acknowledge it; `retry`: try it again; `dead`: move it to the dead letters.
+        attempt: which one this was, from 1.
+        reason: of a dead letter, as `rsq dlq list` shows it; empty for the others.
+        delay_s: of a retry: exactly so long if the handler asked for it by `Retry(delay=)`, else the
+            longest: a pool waits for a random part of it.
+        error: what the handler raised, or what the payload could not be decoded for.
+        message: as the handler saw it; its `data` is None when it could not be decoded.
+        returned: what the handler returned.
+    """
+
+    verdict: Literal["done", "retry", "dead"]
+    attempt: int
+    reason: str
+    delay_s: float
+    error: BaseException | None
+    message: Message
+    returned: Any = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is done."""
+        return self.verdict == "done"
+
+
+class Trial:
+    """A handler on trial, with the settings that a pool would have.
+
+    As a context manager it runs the hooks of the handler's module, as a worker does at its begin and end.
+    """
+
+    def __init__(
+        self,
+        handler: str | Callable[[Message], Any],
+        *,
+        stream: str = "events",
+        serializer: str = "json",
+        allow_pickle: bool = False,
+        max_attempts: int = 3,
+        backoff_base: float = 1.0,
+        backoff_max: float = 300.0,
+        soft_timeout: float = 0.0,
+    ) -> None:
+        """Check the handler as a pool does at its start.
+
+        Arguments:
+            handler: what `rsq-supervisor` is given, or the function itself.
+            stream: what `message.stream` says.
+            serializer, allow_pickle, max_attempts, backoff_base, backoff_max, soft_timeout: as the options of
+                `rsq-supervisor`, with the same defaults; times in seconds. The soft time-out of a handler
+                that is not async works in the main thread only, as in a worker.
+
+        Raises:
+            ValueError: there is no such handler, or it does not take one message; or a bad serializer.
+        """
+        if isinstance(handler, str):
+            self.handler: Handler = load(handler)
+        else:
+            module = getattr(handler, "__module__", None) or "builtins"
+            name = getattr(handler, "__qualname__", type(handler).__qualname__)
+            self.handler = examine(handler, f"{module}:{name}", sys.modules.get(module, builtins))
+        self._serializer = serializers.load(serializer, allow_pickle=allow_pickle)
+        self._retries = Retries(max_attempts, backoff_base, backoff_max)
+        self._new = Message.for_stream(stream)
+        self._call = self.handler.callable(soft_timeout)
+        self._alarm_s = 0.0 if self.handler.is_async else soft_timeout
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self.handler.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.handler.stop()
+
+    def run(
+        self,
+        data: Any = None,
+        event: str | None = None,
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+        fields: Mapping[str | bytes, str | bytes] | None = None,
+        attempt: int = 1,
+    ) -> Result:
+        """Make one attempt with one message.
+
+        Arguments:
+            data, event, key, traceparent: as given to `Producer.push`; the data is encoded and decoded again.
+            fields: instead of these, the fields of an entry as somebody else wrote it.
+            attempt: which attempt it is: the last one that is allowed ends in the dead letters.
+
+        Raises:
+            KeyboardInterrupt: and what else is no failure of a handler; SystemExit is one.
+        """
+        if fields is None:
+            frame = Frame(event, traceparent, keyed=key is not None)
+            flat = frame.fields(self._serializer.encode(data), key)
+        else:
+            flat = [_bytes(word) for pair in fields.items() for word in pair]
+        entry: Raw = [f"{FIRST_MS + self._count}-0".encode(), flat]
+        self._count += 1
+        return self._attempt(entry, attempt)
+
+    def run_all(self, data: Any = None, event: str | None = None, **more: Any) -> list[Result]:
+        """Make attempts with one message until it is done or dead, waiting for nothing; see `run`."""
+        results = [self.run(data, event, **more)]
+        while results[-1].verdict == "retry":
+            last = results[-1]
+            results.append(self._attempt(last.message.entry, last.attempt + 1))
+        return results
+
+    def _attempt(self, entry: Raw, attempt: int) -> Result:
+        message = self._new()
+        message.entry, message.attempt, message.data = entry, attempt, None
+        returned: Any = None
+        error: BaseException | None = None
+        try:
+            message.data = payload(entry[1], self._serializer.decode)
+        except Exception as raised:
+            error = as_decode_error(raised)
+        else:
+            try:
+                with self._limited():
+                    returned = self._call(message)
+            except (Exception, SystemExit) as raised:
+                error = raised
+        if error is None:
+            return Result("done", attempt, "", 0.0, None, message, returned)
+        verdict = judge(error, attempt, self._retries, lambda: 1.0)
+        if verdict.outcome is Outcome.WAITING:
+            return Result("retry", attempt, "", verdict.delay_s, error, message)
+        return Result("dead", attempt, verdict.reason, 0.0, error, message)
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        if not self._alarm_s or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ring(_number: int, _frame: FrameType | None) -> None:
+            raise SoftTimeout(f"ran longer than {self._alarm_s:g} s")
+
+        before = signal.signal(signal.SIGALRM, ring)
+        began = time.monotonic()
+        left_s, every_s = signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            if left_s:  # somebody else's, such as a test runner's
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, left_s - (time.monotonic() - began)), every_s)
+
+
+def _bytes(word: str | bytes) -> bytes:
+    return word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word
