@@ -7,15 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from redis import crc
+from support_producers import FACES, Make
 from support_servers import Binary, found
 from support_topology import Cluster, Node, Watched, ask, identity
 
 from rsq.streams import connection
-from rsq.streams.producer import Producer, PushError
+from rsq.streams.producer import PushError
 
 
 @pytest.fixture(scope="module", params=found(), ids=lambda binary: binary.name)
@@ -93,25 +95,33 @@ def test_nodes_that_are_all_silent_end_the_search(cluster: Cluster) -> None:
     assert "node 127.0.0.1:1: connection refused" in told
 
 
-def test_a_slot_that_moves_is_followed_by_clients_and_producers(cluster: Cluster) -> None:
+@pytest.mark.parametrize("make", FACES[:2])
+def test_a_slot_that_moves_is_followed_by_clients_and_producers(cluster: Cluster, make: Make) -> None:
     """While the slot is neither here nor there a push waits; afterwards it is where the stream is."""
     target = connection.target(cluster.url).for_key("events")
     before = cluster.owner()
     after = next(node for node in cluster.masters if node is not before)
     with (
         connection.client(target) as client,
-        Producer(cluster.url) as producer,
-        Producer(cluster.url, timeout_s=0.3) as hasty,
+        make(cluster.url) as producer,
+        make(cluster.url, timeout_s=0.3) as hasty,
+        make(cluster.url, maxlen=10_000, on_full="reject") as limited,
     ):
         client.delete("events")
         producer.push({"n": 0})
         hasty.push({"n": 1})
+        limited.push({"n": 1}, key=make.__name__, unique="1h")
+        client.xdel("events", limited.push({"n": 1}, key=make.__name__, unique="1h"))
         cluster.move("events", after)
         assert client.xlen("events") == 2
         assert producer.push_many([{"n": n} for n in range(2000)]) == 2000
+        client.xdel("events", limited.push({"n": 2}))
+        assert limited.push({"n": 1}, key=make.__name__, unique="1h")  # the mark went with the stream
+        assert limited.metrics.duplicates == 2
         ask(before, "CLUSTER", "SETSLOT", key_slot(), "IMPORTING", identity(after))
         ask(after, "CLUSTER", "SETSLOT", key_slot(), "MIGRATING", identity(before))
-        ask(after, "MIGRATE", "127.0.0.1", before.port, "events", 0, 10_000)
+        for name in ask(after, "CLUSTER", "GETKEYSINSLOT", key_slot(), 10):
+            ask(after, "MIGRATE", "127.0.0.1", before.port, name, 0, 10_000)
         with pytest.raises(PushError) as caught:
             hasty.push({"n": 2})
         assert (caught.value.pushed, caught.value.unsure) == (0, 0)
@@ -139,6 +149,17 @@ def test_sentinels_name_the_primary(watched: Watched) -> None:
     assert reached(watched.url) == watched.first.port
     with watched.sentinels[0].frozen():
         assert reached(watched.url.replace("//", "//127.0.0.1:1,")) == watched.first.port
+
+
+@pytest.mark.parametrize("make", FACES[:2])
+def test_sentinels_lead_producers_to_the_primary(watched: Watched, make: Make) -> None:
+    with make(watched.url, "mails") as producer:
+        entry_id = producer.push(1)
+        assert producer.push_many(range(10)) == 10
+    with redis.Redis(port=watched.first.port, protocol=2) as primary:
+        found: Any = primary.xrange("mails")
+        assert (found[0][0].decode(), len(found)) == (entry_id, 11)
+        primary.delete("mails")
 
 
 def test_a_name_that_no_sentinel_knows_is_a_wrong_configuration(watched: Watched, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 from support_pool import Pool, numbers
+from support_producers import FACES, Make
 from support_servers import found
 from support_topology import Node, bus_port
 
 from rsq.streams import connection
-from rsq.streams.producer import Producer
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,14 @@ def explained(url: str) -> str:
     return told
 
 
-def test_a_whole_pool_with_certificates(tls_server: TlsServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", FACES[:2])
+def test_a_whole_pool_with_certificates(tls_server: TlsServer, tmp_path: Path, make: Make) -> None:
     """Every entry once, also over a connection whose reads and writes are TLS records."""
     tls_server.flush()
     handler = "def handle(message):\n    started(message)\n    finished(message)\n"
     pool = Pool(tls_server, tmp_path, handler)
     try:
-        with Producer(tls_server.at()) as producer:
+        with make(tls_server.at()) as producer:
             producer.push_many([{"n": n["n"], "padding": "x" * 5000} for n in numbers(500)])
         ids = sorted(entry.decode() for entry, _ in pool.redis.xrange("events"))  # type: ignore[union-attr]
         assert pool.run("--redis", tls_server.at()) == 0
