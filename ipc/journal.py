@@ -57,6 +57,7 @@ class Outcome(IntEnum):
     DEAD_REJECTED = 6
     LOST = 7  # its payload was deleted from the stream
     HELD_BACK = 8  # not finished after all: it could not be dead-lettered yet
+    DUPLICATE = 9  # its handler was not called: another copy of the message had been handled
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class C(IntEnum):
     DEAD_REJECTED = auto()
     COMMANDS = auto()  # commands sent to Redis
     BATCHES = auto()
+    DUPLICATES = auto()  # entries acknowledged without a call: another copy had been handled
 
 
 DEAD = (C.DEAD_MAX_ATTEMPTS, C.DEAD_CRASH, C.DEAD_TIMEOUT, C.DEAD_DECODE, C.DEAD_REJECTED)

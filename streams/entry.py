@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Raw = list[Any]  # [id, [field, value, field, value, ...]] as the server sends it, all bytes
-Decode = Callable[[bytes], Any]
-
-
-class DecodeError(ValueError):
-    """The payload of an entry is not what the serializer expects."""
+from .envelope import AUTO, Envelope
+from .envelope import Decode as Decode
+from .envelope import DecodeError as DecodeError
+from .envelope import Raw as Raw
+from .envelope import field as field
+from .envelope import text as text
 
 
 def parse_id(entry: bytes) -> tuple[int, int]:
@@ -24,43 +24,12 @@ def format_id(entry: tuple[int, int]) -> bytes:
     return b"%d-%d" % entry
 
 
-def field(fields: Raw, name: bytes) -> bytes | None:
-    """Return the value of the first field of this name, None when there is none."""
-    for at in range(0, len(fields), 2):
-        if fields[at] == name:
-            value: bytes = fields[at + 1]
-            return value
-    return None
-
-
-def payload(fields: Raw, decode: Decode) -> Any:
-    """Return what a message's `data` is.
-
-    The decoded `data` field where there is one; else the fields themselves as a dict of strings, so
-    that entries written with a plain XADD need no settings.
-
-    Raises:
-        DecodeError: the serializer refuses the bytes.
-    """
-    data = field(fields, b"data")
-    if data is None:
-        return {text(fields[at]): text(fields[at + 1]) for at in range(0, len(fields), 2)}
-    try:
-        return decode(data)
-    except Exception as error:
-        raise DecodeError(f"{type(error).__name__}: {error}") from error
-
-
-def text(raw: bytes) -> str:
-    """Return bytes as text; what is not UTF-8 is written as an escape, never an error."""
-    return raw.decode("utf-8", "backslashreplace")
-
-
 class Message:
     """One entry, as its handler sees it.
 
-    `data` is the decoded payload and `attempt` counts from 1. The other parts are made when asked
-    for, from the entry as the server sent it, because most handlers ask for few of them.
+    `data` is the decoded payload and `attempt` counts from 1, with those that its envelope tells of. The
+    other parts are made when asked for, from the entry as the server sent it, because most handlers ask for
+    few of them.
     """
 
     __slots__ = ("attempt", "data", "entry")
@@ -68,19 +37,26 @@ class Message:
     data: Any
     entry: Raw
 
-    stream = ""  # set once per worker, by `for_stream`
+    stream = ""  # this and the next are set once per worker, by `for_stream`
+    envelope: Envelope = AUTO
 
     def __init__(self, entry: Raw, data: Any, attempt: int = 1) -> None:
         """Wrap an entry as the server sent it."""
         self.entry, self.data, self.attempt = entry, data, attempt
 
     @classmethod
-    def for_stream(cls, stream: str) -> Callable[[], Message]:
+    def for_stream(cls, stream: str, envelope: Envelope = AUTO) -> Callable[[], Message]:
         """Return what makes messages of this stream, empty: who calls it sets `entry`, `data` and `attempt`.
 
         For the worker's loop, in which an `__init__` of our own would cost more than all three.
         """
-        words = {"stream": stream, "__slots__": (), "__module__": cls.__module__, "__init__": object.__init__}
+        words = {
+            "stream": stream,
+            "envelope": envelope,
+            "__slots__": (),
+            "__module__": cls.__module__,
+            "__init__": object.__init__,
+        }
         return type(cls.__name__, (cls,), words)
 
     @property
@@ -91,9 +67,26 @@ class Message:
 
     @property
     def event(self) -> str | None:
-        """The name in the field `event`, None without one."""
-        name = field(self.entry[1], b"event")
+        """The name of the event, as the envelope says it; None without one."""
+        name = self.envelope.event(self.entry[1])
         return None if name is None else text(name)
+
+    @property
+    def key(self) -> str | None:
+        """What names the message, the same in every copy of it: `key` or the id in its envelope, or None."""
+        name = self.envelope.key(self.entry[1])
+        return None if name is None else text(name)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the envelope says beside data, event and key: our other fields, timestamps."""
+        return self.envelope.headers(self.entry[1])
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context in the field `traceparent`, in any envelope; None without one."""
+        found = field(self.entry[1], b"traceparent")
+        return None if found is None else text(found)
 
     @property
     def fields(self) -> dict[bytes, bytes]:

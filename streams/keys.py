@@ -15,9 +15,12 @@ A stream that has a tag stays whole inside our own keys. Its tag alone would not
 `{shop}:mails`, both read by a group `workers`, would share one leader lease.
 """
 
+from hashlib import sha256
+
 from redis.crc import key_slot
 
 _SLOT_DIGITS = 9
+_MARK_MAX = 128  # bytes
 
 
 def dead_letter(stream: str, *, cluster: bool = False) -> str:
@@ -128,6 +131,17 @@ def sent(stream: str, lane: str) -> str:
 def unique(stream: str, key: str) -> str:
     """Id of the entry that was pushed as the only one of its key: a string with a time to live."""
     return _push(stream, f"unique:{key}")
+
+
+def mark(stream: str, group: str, key: bytes) -> str:
+    """Sign that a handler has returned for a message: a string with a time to live.
+
+    Arguments:
+        stream, group: as everywhere.
+        key: what the message is known by, in all copies of it; a long one is named by its hash.
+    """
+    name = key.decode("utf-8", "surrogateescape") if len(key) <= _MARK_MAX else sha256(key).hexdigest()
+    return own(stream, group, f"once:{name}")
 
 
 def same_slot(a: str, b: str) -> bool:

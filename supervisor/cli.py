@@ -23,6 +23,7 @@ from ..ipc import exitcodes
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..streams.connection import RedisError, explain, permanent, probe
+from ..streams.envelope import ENVELOPES
 from ..worker.handler import Handler, load
 from . import exporter, failing, logs, reexec, runtime, settings
 from .master import Master
@@ -103,8 +104,21 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 @_option("--group", default="workers", help="Consumer group; made when it is missing.")
 @_option("--instance", default="", shown="host name", help="Stable name of this pool, unique in its group.")
 @_option("--start-id", default="0", help="Where a new group begins: 0 is everything, $ only what is new.")
+@_option(
+    "--envelope",
+    type=click.Choice(list(ENVELOPES)),
+    default="auto",
+    help="How a message lies in the fields of an entry; auto finds out for each.",
+)
 @_option("--serializer", default="json", metavar="NAME", help="json, msgpack, raw, pickle or module:Class.")
 @_option("--allow-pickle", is_flag=True, help="Let --serializer pickle run code that is in a message.")
+@_option(
+    "--once",
+    default="",
+    shown="never",
+    metavar="TIME",
+    help="Acknowledge, without a call, copies of a message that was handled within 90s, 12h, 1d, ...",
+)
 @_option(
     "--max-attempts",
     type=click.IntRange(1, 10**6),

@@ -31,6 +31,7 @@ _COUNTERS = {
     "rsq_messages_retried": ("retried", "Failed attempts that get another one."),
     "rsq_messages_recovered": ("recovered", "Unfinished entries taken over from a predecessor."),
     "rsq_messages_lost": ("lost", "Pending entries whose data was deleted from the stream."),
+    "rsq_messages_duplicates": ("duplicates", "Entries not handled: a copy of the message had been."),
     "rsq_redis_errors": ("redis_errors", "Errors of the connection to Redis or answered by it."),
     "rsq_reconnects": ("reconnects", "Connections to Redis given up."),
     "rsq_commands": ("commands", "Commands sent to Redis."),

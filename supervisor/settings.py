@@ -12,13 +12,14 @@ from typing import Any
 
 from ..ipc.journal import JOURNAL_MAX
 from ..ipc.segment import CAPACITY, Identity
-from ..streams import keys, serializers
+from ..streams import durations, keys, serializers
 from ..streams.connection import target
 from ..worker.spec import Reading, Retries, Source, Spec, Work
 from .states import Rules
 
 DEFAULT_METRICS = "127.0.0.1:9464"
 _START_ID = re.compile(r"\$|\d+(-\d+)?")
+_ONCE_MAX_S = 3653 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,14 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         )
     spec = Spec(
         source,
-        Work(values["handler"], values["serializer"], values["allow_pickle"], values["preload"]),
+        Work(
+            values["handler"],
+            values["serializer"],
+            values["allow_pickle"],
+            values["preload"],
+            values["envelope"],
+            once(values["once"]),
+        ),
         Retries(values["max_attempts"], values["backoff_base"], values["backoff_max"]),
         Reading(
             values["batch_max"],
@@ -139,6 +147,21 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
     address = None if values["metrics"] == "off" else values["metrics"]
     fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))
     return Pool(spec, rules, fleet, Metrics(address, metrics_asked), values["runtime_dir"])
+
+
+def once(words: str) -> float:
+    """Return the seconds of `1d`, `12h`, `90s`; 0 for nothing.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    try:
+        found = durations.seconds(words) if words else 0.0
+    except ValueError as error:
+        raise ValueError(f"--once: {error}") from None
+    if found > _ONCE_MAX_S:
+        raise ValueError(f"--once {words} is longer than ten years")
+    return found
 
 
 def trim(words: str) -> Trim:

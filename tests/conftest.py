@@ -2,6 +2,7 @@
 
     server      one per program found and test run, emptied before each test: for tests that leave it running
     own_server  one per test, keeps its data over stop, kill and start: for tests of faults
+    make_pool   makes pools on `server` that leave nothing behind
 
 A test that uses one of them runs once per program.
 """
@@ -9,13 +10,14 @@ A test that uses one of them runs once per program.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+from support_pool import Pool, made
 from support_servers import Binary, Server, found
 
 
@@ -48,3 +50,9 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
     finally:
         server.discard()
+
+
+@pytest.fixture
+def make_pool(server: Server, tmp_path: Path) -> Iterator[Callable[..., Pool]]:
+    """Return a function (handler source, *options) -> Pool on the shared server."""
+    yield from made(server, tmp_path)

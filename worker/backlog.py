@@ -21,6 +21,7 @@ from ..ipc.slot import Slot
 from ..streams.entry import Raw, parse_id
 from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
 from .books import Books
+from .once import Once
 from .recovery import Plan, culprit, current, from_table, plan
 from .session import Session, good
 from .shelf import Letter, Shelf
@@ -35,9 +36,17 @@ class Backlog:
     """Pending entries that this slot has not read just now."""
 
     def __init__(
-        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, books: Books
+        self,
+        spec: Spec,
+        slot: Slot,
+        group: Group,
+        session: Session,
+        shelf: Shelf,
+        books: Books,
+        once: Once | None = None,
     ) -> None:
         """Bring together what recovery works on."""
+        self._once = once
         self._spec, self._slot, self._group = spec, slot, group
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
@@ -104,12 +113,13 @@ class Backlog:
             entry, attempt = batch.ids[at], batch.attempts[at]
             death = self._death(batch.number << INDEX_BITS | at)
             if death.charges:
-                verdict = judge_death(death, attempt, self._spec.retries, random.random)
+                earlier = self._books.earlier([entry]).get(entry, 0)
+                verdict = judge_death(death, attempt + earlier, self._spec.retries, random.random)
                 if verdict.outcome is Outcome.WAITING:
                     slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
                 slot.journal.outcomes[at] = verdict.outcome
                 words = death.words if verdict.reason == "" else verdict.reason
-                self._books.report(entry, attempt, verdict, words, "")
+                self._books.report(entry, attempt + earlier, verdict, words, "")
                 desk[D.RUNNING] = CHARGED + at
         if desk[D.RUNNING] >= CHARGED:
             slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
@@ -135,7 +145,10 @@ class Backlog:
             counters = {entry: made.counters[entry] for entry in page}
             self._session.owe(newest, self._group.set_counters(counters))
         for page in _pages(made.ack):
-            self._session.owe_ack(newest, self._group, page)
+            if self._once is not None:
+                self._once.owe_acks_of(newest, page)
+            else:
+                self._session.owe_ack(newest, self._group, page)
         self._session.settle()
         death = Death(Cause(self._slot.seat.view[S.CAUSE]), self._slot.seat.view[S.DETAIL])
         places, over = self._places()

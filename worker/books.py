@@ -16,7 +16,8 @@ from typing import NamedTuple
 from ..ipc.cells import D
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.slot import Slot
-from ..streams.entry import Raw, field, parse_id, text
+from ..streams.entry import Raw, parse_id, text
+from ..streams.envelope import ENVELOPES
 from ..streams.group import Group, pack
 from ..streams.letter import Written, write_command
 from ..streams.wire import Lost
@@ -31,7 +32,7 @@ from .verdict import Verdict
 log = logging.getLogger(__name__)
 
 _BURY_AGAIN_S = 2.0
-ACKED = (Outcome.DONE, Outcome.LOST)
+ACKED = (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE)
 
 
 class _Finished(NamedTuple):
@@ -55,6 +56,7 @@ class Books:
         """Bring together what is written to."""
         self._spec, self._slot, self._group = spec, slot, group
         self._session, self._shelf, self._pace = session, shelf, pace
+        self._envelope = ENVELOPES[spec.work.envelope]
         self._journal, self._ledger = slot.journal, slot.ledger
         self._sums, self._counters = slot.ledger.sums, slot.ledger.sums.counters
         self._desk = slot.desk.view
@@ -155,28 +157,16 @@ class Books:
         """
         source = self._spec.source
         now_ms = int(time.time() * 1000)
-        commands = [
-            pack(
-                *write_command(
-                    source.stream,
-                    source.dlq,
-                    source.group,
-                    self._group.consumer,
-                    letter.entry,
-                    attempts=letter.attempt,
-                    reason=letter.reason,
-                    error=letter.error,
-                    traceback=letter.traceback,
-                    first_ms=parse_id(letter.entry)[0],
-                    last_ms=now_ms,
-                )
-            )
-            for letter in letters.values()
-        ]
         try:
+            missing = [letter.entry for letter in letters.values() if letter.earlier is None]
+            earlier = self.earlier(missing)
+            commands = [
+                self._letter(letter, earlier.get(letter.entry, letter.earlier or 0), now_ms)
+                for letter in letters.values()
+            ]
             replies = self._session.call(*commands)
         except (Lost, Refused) as error:
-            replies = [error] * len(commands)
+            replies = [error] * len(letters)
             if isinstance(error, Lost):
                 self._session.give_up()  # the next letter need not find out again that nobody answers
         for (at, letter), reply in zip(letters.items(), replies, strict=True):
@@ -196,6 +186,35 @@ class Books:
                     letter.entry.decode(),
                 )
                 self._journal.outcomes[at] = Outcome.LOST
+
+    def earlier(self, entries: Sequence[bytes]) -> dict[bytes, int]:
+        """Return how often others have tried entries, by what their envelopes in the stream say.
+
+        Those that are gone from the stream, and those without such an envelope, are left out.
+        """
+        if not entries or not self._envelope.counts:
+            return {}
+        replies = self._session.call(*map(self._group.look, entries))
+        found = [reply[0] for reply in replies if isinstance(reply, list) and reply]
+        return {entry[0]: count for entry in found if (count := self._envelope.retries(entry[1]))}
+
+    def _letter(self, letter: Letter, earlier: int, now_ms: int) -> bytes:
+        source = self._spec.source
+        return pack(
+            *write_command(
+                source.stream,
+                source.dlq,
+                source.group,
+                self._group.consumer,
+                letter.entry,
+                attempts=letter.attempt + earlier,
+                reason=letter.reason,
+                error=letter.error,
+                traceback=letter.traceback,
+                first_ms=parse_id(letter.entry)[0],
+                last_ms=now_ms,
+            )
+        )
 
     def lose(self, gone: list[tuple[bytes, int]]) -> None:
         """Report and count (id, attempt) of entries whose data was deleted while they were pending."""
@@ -239,18 +258,23 @@ class Books:
         if acked:
             self._session.owe_ack(number, self._group, acked)
 
-    def rows(self, entries: Sequence[Raw]) -> list[int] | None:
-        """Return the histogram rows of the entries' events; None when none of them has one."""
+    def rows(self, entries: Sequence[Raw], *, unwrapped: bool) -> list[int] | None:
+        """Return the histogram rows of the entries' events; None when none of them has one.
+
+        Arguments:
+            entries: as the server sent them.
+            unwrapped: some were in an envelope that can hold an event in a single field.
+        """
         fields = [entry[1] for entry in entries]
-        if max(map(len, fields), default=0) <= 2:
+        if not unwrapped and max(map(len, fields), default=0) <= 2:
             return None
         row = self._slot.events.row
-        events = [field(flat, b"event") for flat in fields]
+        events = [self._envelope.event(flat) for flat in fields]
         return None if not any(events) else [0 if event is None else row(event) for event in events]
 
     def row_of(self, entry: Raw) -> int:
         """Return the histogram row of an entry's event."""
-        event = field(entry[1], b"event")
+        event = self._envelope.event(entry[1])
         return 0 if event is None else self._slot.events.row(event)
 
 

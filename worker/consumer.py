@@ -14,6 +14,7 @@ from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
+from ..streams.envelope import ENVELOPES
 from ..streams.group import Group, entries
 from ..streams.keys import consumer
 from ..streams.serializers import Serializer
@@ -25,6 +26,7 @@ from .controls import Controls
 from .estate import Estate
 from .handler import Handler
 from .mender import Mender
+from .once import Once
 from .pace import Pace
 from .patience import Patience
 from .runner import Runner
@@ -88,10 +90,11 @@ class Consumer:
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
-        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books)
+        once = _once(spec, slot, self._group, self._session)
+        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books, once)
         self._runner = Runner(
             spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
-            fence, nudge, self.backlog.todo, self.backlog.kept,
+            fence, nudge, self.backlog.todo, self.backlog.kept, once,
         )  # fmt: skip
         self._claims = Claims(
             spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner,
@@ -318,3 +321,9 @@ class Consumer:
         now = time.monotonic()
         # Again when the server must have noticed the end of the old connection's blocked read.
         self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
+
+
+def _once(spec: Spec, slot: Slot, group: Group, session: Session) -> Once | None:
+    if not spec.work.once_s:
+        return None
+    return Once(spec.work.once_s, ENVELOPES[spec.work.envelope], group, session, slot.journal)

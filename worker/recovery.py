@@ -82,7 +82,7 @@ def plan(
     made = Plan()
     for entry, counter in pending.items():
         outcome, attempt = fate.get(entry, (None, counter))
-        if outcome in (Outcome.DONE, Outcome.LOST):
+        if outcome in (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE):
             made.ack.append(entry)
             continue
         if outcome is not None and outcome is not Outcome.WAITING:

@@ -25,12 +25,14 @@ from ..ipc.journal import Outcome
 from ..ipc.ledger import C
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
-from ..streams.entry import DecodeError, Message, Raw, field, payload
+from ..streams.entry import DecodeError, Message, Raw
+from ..streams.envelope import ENVELOPES
 from ..streams.group import Group
 from ..streams.serializers import Serializer, quick
 from .books import ACKED, Books
 from .controls import Controls
 from .handler import Handler
+from .once import Duplicate, Once
 from .session import Session
 from .shelf import Letter, Shelf
 from .spec import Spec
@@ -59,12 +61,14 @@ class Runner:
         nudge: Nudge,
         todo: deque[tuple[bytes, int]],
         kept: dict[bytes, Raw],
+        once: Once | None = None,
     ) -> None:
         """Bring together what a batch passes through.
 
         Arguments:
             todo: where (id, attempt) of entries go that have to be claimed before they may run.
             kept: where those entries go themselves, by id.
+            once: tells copies apart, None where they are handled like all others.
         """
         self._nudge, self._todo, self._kept = nudge, todo, kept
         self._fence = fence
@@ -72,7 +76,11 @@ class Runner:
         self._session, self._shelf, self._controls = session, shelf, controls
         self._journal, self._desk, self._sums = slot.journal, slot.desk.view, slot.ledger.sums
         self._decode, self._quick = serializer.decode, quick(serializer)
-        self._message = Message.for_stream(spec.source.stream)
+        self._envelope = ENVELOPES[spec.work.envelope]
+        self._once = once
+        self._first = None if once else self._envelope.first
+        self._unwrapped = False  # an entry of the chunk was not of the plainest form
+        self._message = Message.for_stream(spec.source.stream, self._envelope)
         self._call = handler.callable(spec.soft_timeout_s)
         self._alarm_s = 0.0 if handler.is_async else spec.soft_timeout_s
         self._letters: dict[int, Letter] = {}
@@ -96,6 +104,8 @@ class Runner:
             attempts: the number of the attempt that each is here for; None when it is the first.
         """
         asked = self.asked  # before the first mark: who has seen one of this batch asks later
+        if self._once is not None:
+            self._once.begin(entries)
         ids = [entry[0] for entry in entries]
         number = self._books.open(ids, attempts)
         self._desk[D.HELD], self._desk[D.STATE] = len(entries), DeskState.HANDLING
@@ -126,6 +136,7 @@ class Runner:
         marks, running, clock = self._journal.marks, self._desk, monotonic
         handle, decode, quickly = self._call, self._decode, self._quick
         new, stop, asks = self._message, self._controls.stopping, self._asks
+        first, unwrap = self._first, self._unwrap
         running[D.RUNNING] = 1
         if self._alarm_s:
             signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
@@ -142,12 +153,14 @@ class Runner:
             message.entry, message.attempt = entry, 1 if attempts is None else attempts[at]
             try:
                 fields = entry[1]
-                try:
-                    message.data = quickly(fields[1]) if fields[0] == b"data" else payload(fields, decode)
-                except ValueError:
-                    if quickly == decode:  # it has had the last word
-                        raise
-                    message.data = payload(fields, decode)
+                payload = fields[1] if fields[0] == first else unwrap(message)
+                if payload is not None:
+                    try:
+                        message.data = quickly(payload)
+                    except ValueError:
+                        if quickly == decode:  # it has had the last word
+                            raise
+                        message.data = decode(payload)
             except Exception as error:
                 until = self._failed(at, entry, attempts, as_decode_error(error), until)
             else:
@@ -170,6 +183,19 @@ class Runner:
             marks[at] = clock()
         return at
 
+    def _unwrap(self, message: Message) -> bytes | None:
+        """Take an entry out of its envelope; return what is left to be decoded, if anything.
+
+        That is done in the loop itself, where the soft limit knows user code from ours.
+        """
+        self._unwrapped = True
+        if self._once is not None:
+            self._once.refuse_copy(message.entry[0])
+        content = self._envelope.unwrap(message.entry[1])
+        message.data = content.data
+        message.attempt += content.retries
+        return content.payload
+
     def _failed(
         self, at: int, entry: Raw, attempts: Sequence[int] | None, error: BaseException, until: float
     ) -> float:
@@ -180,17 +206,24 @@ class Runner:
         """
         if self._controls.stopping and self._controls.is_intruder:
             os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+        if isinstance(error, Duplicate):
+            self._journal.outcomes[at] = Outcome.DUPLICATE
+            return until
         attempt = 1 if attempts is None else attempts[at]
+        earlier = self._envelope.retries(entry[1])
         words = describe(error)
         trace = "" if isinstance(error, DecodeError) else story(error)  # the frames would all be ours
-        verdict = judge(error, attempt, self._spec.retries, random.random)
+        verdict = judge(error, attempt + earlier, self._spec.retries, random.random)
         if verdict.outcome is Outcome.WAITING:
             self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
             self._again[entry[0]] = attempt + 1
         else:
-            self._letters[at] = Letter(entry[0], attempt, verdict.outcome, verdict.reason, words, trace)
+            self._letters[at] = Letter(
+                entry[0], attempt, verdict.outcome, verdict.reason, words, trace, earlier
+            )
         self._journal.outcomes[at] = verdict.outcome
-        self._books.report(entry[0], attempt, verdict, words, trace, field(entry[1], b"event"))
+        event = self._envelope.event(entry[1])
+        self._books.report(entry[0], attempt + earlier, verdict, words, trace, event)
         self._session.check()  # with our descriptors gone, those of the next handler may be gone too
         return 0.0 if self._letters else until
 
@@ -215,8 +248,13 @@ class Runner:
         if not start:  # here and not before the handler: that would be on every message's way
             self._sums.counters[C.BATCHES] += 1
             self._sums.batch.add([len(entries)])
+        unwrapped, self._unwrapped = self._unwrapped, False
         ids = ids[start:end]
-        outcomes = self._books.book(number, ids, attempts, start, end, self._books.rows(entries[start:end]))
+        rows = self._books.rows(entries[start:end], unwrapped=unwrapped)
+        outcomes = self._books.book(number, ids, attempts, start, end, rows)
+        if self._once is not None:
+            self._once.owe_acks(number, ids, outcomes)
+            return
         acked = (
             ids if not any(outcomes) else [i for i, code in zip(ids, outcomes, strict=True) if code in ACKED]
         )
@@ -244,7 +282,7 @@ class Runner:
 
 def as_decode_error(error: Exception) -> Exception:
     """Return the error of a payload that cannot be decoded; a lack of memory or time is not its fault."""
-    if isinstance(error, DecodeError | MemoryError | SoftTimeout):
+    if isinstance(error, DecodeError | Duplicate | MemoryError | SoftTimeout):
         return error
     wrapped = DecodeError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error

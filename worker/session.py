@@ -23,6 +23,7 @@ from ..ipc.fence import Fence
 from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
 from ..streams.group import Group
+from ..streams.once import Marks, Row
 from ..streams.trouble import code
 from ..streams.wire import Lost, Wire
 from .patience import Patience
@@ -196,6 +197,10 @@ class Session:
     def owe_ack(self, batch: int, group: Group, ids: Sequence[bytes]) -> None:
         """Acknowledge entries; as their owner only, once others may have been given them."""
         self._unsent.append(Debt(batch, group.ack(ids), self.term, lambda: group.ack_own(ids)))
+
+    def owe_marks(self, batch: int, marks: Marks, rows: Sequence[Row]) -> None:
+        """Acknowledge entries as `owe_ack` does, and leave their marks."""
+        self._unsent.append(Debt(batch, marks.ack(rows), self.term, lambda: marks.ack_own(rows)))
 
     def renounce(self) -> None:
         """Forget what is owed but acknowledgements: others may have acted since, and it is planned anew."""

@@ -15,7 +15,12 @@ from .recovery import from_table, to_bury
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter that is to be written."""
+    """A dead letter that is to be written.
+
+    Arguments:
+        attempt: how often its handler was started here.
+        earlier: how often others have tried it before, as its envelope says; None: not looked up yet.
+    """
 
     entry: bytes
     attempt: int
@@ -23,6 +28,7 @@ class Letter:
     reason: str
     error: str
     traceback: str
+    earlier: int | None = None
 
 
 class Due(NamedTuple):

@@ -21,12 +21,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is done with an entry."""
+    """What is done with an entry, and how it is read."""
 
     handler: str  # module:attribute
     serializer: str
     allow_pickle: bool
     preload: bool
+    envelope: str = "auto"  # see `streams.envelope`
+    once_s: float = 0.0  # how long it is remembered that a message was handled; 0: not at all
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,13 @@ _DEAD = {
     Outcome.DEAD_REJECTED: (C.DEAD_REJECTED,),
     Outcome.WAITING: (C.FAILED, C.RETRIED),
     Outcome.LOST: (C.LOST,),
+    Outcome.DUPLICATE: (C.DUPLICATES,),
     Outcome.HELD_BACK: (),
     Outcome.DONE: (C.HANDLED,),
 }
+
+
+_ENDS = (C.HANDLED, C.FAILED, C.DEAD_DECODE, C.DEAD_REJECTED, C.LOST, C.DUPLICATES)
 
 
 def count_outcomes(counters: memoryview[int], outcomes: bytes, firsts: int) -> int:
@@ -108,6 +112,4 @@ def times(ids: Sequence[bytes]) -> list[int]:
 def finished(ledger: Ledger) -> int:
     """Return how many attempts a slot has ever brought to an end; for readers."""
     sums, _, _ = ledger.read()
-    return sum(
-        sums.counters[counter] for counter in (C.HANDLED, C.FAILED, C.DEAD_DECODE, C.DEAD_REJECTED, C.LOST)
-    )
+    return sum(sums.counters[counter] for counter in _ENDS)

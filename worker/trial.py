@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 
 from ..ipc.journal import Outcome
 from ..streams import serializers
-from ..streams.entry import Message, Raw, payload
+from ..streams.entry import Message, Raw
+from ..streams.envelope import ENVELOPES
 from ..streams.frames import Frame
 from .handler import Handler, examine, load
 from .runner import as_decode_error
@@ -65,6 +66,7 @@ class Trial:
         handler: str | Callable[[Message], Any],
         *,
         stream: str = "events",
+        envelope: str = "auto",
         serializer: str = "json",
         allow_pickle: bool = False,
         max_attempts: int = 3,
@@ -77,12 +79,12 @@ class Trial:
         Arguments:
             handler: what `rsq-supervisor` is given, or the function itself.
             stream: what `message.stream` says.
-            serializer, allow_pickle, max_attempts, backoff_base, backoff_max, soft_timeout: as the options of
-                `rsq-supervisor`, with the same defaults; times in seconds. The soft time-out of a handler
-                that is not async works in the main thread only, as in a worker.
+            envelope, serializer, allow_pickle, max_attempts, backoff_base, backoff_max, soft_timeout: as the
+                options of `rsq-supervisor`, with the same defaults; times in seconds. The soft time-out of a
+                handler that is not async works in the main thread only, as in a worker.
 
         Raises:
-            ValueError: there is no such handler, or it does not take one message; or a bad serializer.
+            ValueError: there is no such handler, or it takes no message; a bad serializer or envelope.
         """
         if isinstance(handler, str):
             self.handler: Handler = load(handler)
@@ -92,7 +94,10 @@ class Trial:
             self.handler = examine(handler, f"{module}:{name}", sys.modules.get(module, builtins))
         self._serializer = serializers.load(serializer, allow_pickle=allow_pickle)
         self._retries = Retries(max_attempts, backoff_base, backoff_max)
-        self._new = Message.for_stream(stream)
+        if envelope not in ENVELOPES:
+            raise ValueError(f"there is no envelope {envelope!r}; there are {', '.join(ENVELOPES)}")
+        self._envelope = ENVELOPES[envelope]
+        self._new = Message.for_stream(stream, self._envelope)
         self._call = self.handler.callable(soft_timeout)
         self._alarm_s = 0.0 if self.handler.is_async else soft_timeout
         self._count = 0
@@ -121,7 +126,8 @@ class Trial:
         Arguments:
             data, event, key, traceparent: as given to `Producer.push`; the data is encoded and decoded again.
             fields: instead of these, the fields of an entry as somebody else wrote it.
-            attempt: which attempt it is: the last one that is allowed ends in the dead letters.
+            attempt: which attempt it is, those that the envelope tells of come on top: the last one that is
+                allowed ends in the dead letters.
 
         Raises:
             KeyboardInterrupt: and what else is no failure of a handler; SystemExit is one.
@@ -139,17 +145,21 @@ class Trial:
         """Make attempts with one message until it is done or dead, waiting for nothing; see `run`."""
         results = [self.run(data, event, **more)]
         while results[-1].verdict == "retry":
-            last = results[-1]
-            results.append(self._attempt(last.message.entry, last.attempt + 1))
+            own = more.get("attempt", 1) + len(results)
+            results.append(self._attempt(results[-1].message.entry, own))
         return results
 
-    def _attempt(self, entry: Raw, attempt: int) -> Result:
+    def _attempt(self, entry: Raw, own: int) -> Result:
+        attempt = own + self._envelope.retries(entry[1])
         message = self._new()
         message.entry, message.attempt, message.data = entry, attempt, None
         returned: Any = None
         error: BaseException | None = None
         try:
-            message.data = payload(entry[1], self._serializer.decode)
+            content = self._envelope.unwrap(entry[1])
+            message.data = (
+                content.data if content.payload is None else self._serializer.decode(content.payload)
+            )
         except Exception as raised:
             error = as_decode_error(raised)
         else:

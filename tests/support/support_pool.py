@@ -16,7 +16,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -516,6 +516,7 @@ class Pool:
         dead: dict[str, int] | None = None,
         restarted: dict[str, int] | None = None,
         lost: dict[str, int] | None = None,
+        duplicates: Iterable[str] = (),
     ) -> None:
         """Check the ledger, the stream and the metrics against each other, exactly.
 
@@ -524,25 +525,55 @@ class Pool:
             dead: id -> how often its handler was started before it was dead-lettered.
             restarted: id -> how often it was started with an entry that ended well but failed before.
             lost: id -> how often it was started with an entry that somebody deleted before it was done.
+            duplicates: ids that are not handled, because another copy of the message was.
         """
         everything = list(pushed)
         dead, restarted, lost = dead or {}, restarted or {}, lost or {}
-        wanted = dict.fromkeys(everything, 1) | restarted | dead | lost
+        copies = dict.fromkeys(duplicates, 0)
+        wanted = dict.fromkeys(everything, 1) | copies | restarted | dead | lost
         assert self.started() == {entry: count for entry, count in wanted.items() if count}, self.log()
-        assert self.finished() == {entry: 1 for entry in everything if entry not in {*dead, *lost}}
-        self.assert_books(everything, dead, lost)
+        assert self.finished() == {entry: 1 for entry in everything if entry not in {*dead, *lost, *copies}}
+        self.assert_books(everything, dead, lost, copies)
 
-    def assert_books(self, pushed: Iterable[str], dead: Iterable[str] = (), lost: Iterable[str] = ()) -> None:
+    def assert_books(
+        self,
+        pushed: Iterable[str],
+        dead: Iterable[str] = (),
+        lost: Iterable[str] = (),
+        duplicates: Iterable[str] = (),
+    ) -> None:
         """Check the stream, the dead letters and the metrics against each other, without the ledger."""
-        everything, dead, lost = set(pushed), set(dead), set(lost)
+        everything, dead, lost, copies = set(pushed), set(dead), set(lost), set(duplicates)
         assert self.dead().keys() == dead
         assert (self.pending(), self.unread()) == (0, 0)
         counted = self.counters()
         assert counted["READ"] == len(everything)
-        assert counted["HANDLED"] == len(everything) - len(dead) - len(lost)
+        assert counted["HANDLED"] == len(everything) - len(dead) - len(lost) - len(copies)
         assert (counted["DEAD"], counted["LOST"]) == (len(dead), len(lost))
+        assert counted["DUPLICATES"] == len(copies)
 
 
 def numbers(count: int) -> list[dict[str, int]]:
     """Return payloads {"n": 0}, {"n": 1}, ..."""
     return [json.loads(f'{{"n": {n}}}') for n in range(count)]
+
+
+def made(server: Server, folder: Path, ledger: Server | None = None) -> Iterator[Callable[..., Pool]]:
+    """Yield a function (handler source, *options) -> Pool; in the end discard what it made.
+
+    Arguments:
+        server: of their streams.
+        folder: for their folders.
+        ledger: see `Pool`.
+    """
+    pools: list[Pool] = []
+
+    def make(handler: str, *options: str, **environment: str) -> Pool:
+        own = folder / f"pool-{len(pools)}"
+        own.mkdir()
+        pools.append(Pool(server, own, handler, *options, ledger=ledger, **environment))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.discard()

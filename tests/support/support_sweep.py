@@ -29,7 +29,7 @@ def pool(url: str, **changed: Any) -> Pool:
         "soft_timeout": 0.0, "batch_max": 500, "batch_ms": 50.0, "block_ms": 5000, "dlq": "",
         "lease": LEASE_S, "consumer_ttl": TTL_S, "trim": "none", "drain_timeout": 30.0, "max_messages": 0,
         "max_memory_growth": "0", "preload": True, "metrics": "off", "runtime_dir": None,
-        "stop_when_empty": False,
+        "stop_when_empty": False, "envelope": "auto", "once": "",
     }  # fmt: skip
     return build({**values, **changed}, metrics_asked=False)
 

@@ -199,7 +199,7 @@ def test_the_fate_is_what_the_journal_says(left: Left) -> None:
     buried = {entry: (attempt, outcome) for entry, attempt, outcome in made.bury}
     for entry in left.pending:
         outcome, attempt = left.word(entry) or (None, 0)
-        if outcome in (Outcome.DONE, Outcome.LOST):
+        if outcome in (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE):
             assert entry in made.ack
         elif outcome in DEAD:
             assert buried[entry] == (attempt, outcome)

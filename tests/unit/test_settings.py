@@ -42,6 +42,8 @@ VALUES: dict[str, Any] = {
     "metrics": "127.0.0.1:9464",
     "runtime_dir": None,
     "stop_when_empty": False,
+    "envelope": "auto",
+    "once": "",
 }
 
 
@@ -165,3 +167,14 @@ def test_what_may_be_trimmed() -> None:
     assert trim(" acked ") == Trim("acked")
     assert trim("maxlen:100000") == Trim("maxlen", 100_000)
     assert trim("age:1.5") == Trim("age", 1.5)
+
+
+def test_once_is_a_time() -> None:
+    assert _build().spec.work.once_s == 0.0
+    assert _build(once="1d").spec.work.once_s == 86400.0
+    with pytest.raises(ValueError, match=r"^--once: 'soon' is no duration: write for example"):
+        _build(once="soon")
+    with pytest.raises(ValueError, match=r"^--once 9999d is longer than ten years"):
+        _build(once="9999d")
+    with pytest.raises(ValueError, match=r"^--once: a duration must be more than nothing"):
+        _build(once="0")

@@ -73,6 +73,20 @@ def test_what_cannot_be_decoded_never_gets_to_the_handler() -> None:
     }
 
 
+def test_messages_of_others_are_read_and_their_attempts_count() -> None:
+    def handle(message: Message) -> None:
+        raise KeyError(message.data, message.event, message.attempt)
+
+    told = b'{"id":"m-1","event":"paid","data":[7],"retries":2,"timestamps":{}}'
+    results = Trial(handle, max_attempts=4).run_all(fields={"message": told})
+    assert [(one.verdict, one.attempt) for one in results] == [("retry", 3), ("dead", 4)]
+    assert str(results[0].error) == "([7], 'paid', 3)"
+    wrong = Trial(echo, envelope="rsq").run(fields={"message": told})
+    assert (wrong.verdict, wrong.reason) == ("dead", "decode_error")
+    with pytest.raises(ValueError, match="no envelope 'other'; there are auto, rsq"):
+        Trial(echo, envelope="other")
+
+
 def test_an_async_handler_has_an_event_loop() -> None:
     async def handle(message: Message) -> int:
         return int(message.data) + 1

@@ -1,0 +1,56 @@
+"""Marks: that a handler has returned for a message, remembered for a while.
+
+A mark is a key with a time to live, named after what the message is known by, and set by the script that
+acknowledges. It is no lock: while a handler runs there is none, so two copies that run at the same moment
+both run.
+
+Pure: commands packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import keys
+from .group import pack
+
+_SCRIPT = Path(__file__).with_name("scripts").joinpath("once.lua").read_bytes()
+
+
+class Row(NamedTuple):
+    """An entry that is done, the name of the mark it leaves, and for how long."""
+
+    entry: bytes
+    mark: str
+    ttl_ms: int
+
+
+class Marks:
+    """The marks that one consumer of a group sets and looks for."""
+
+    def __init__(self, stream: str, group: str, consumer: str) -> None:
+        """Name the three; nothing is sent."""
+        self._stream, self._group, self._consumer = stream, group, consumer
+
+    def name(self, key: bytes) -> str:
+        """Return the name of the mark of messages that are known by this."""
+        return keys.mark(self._stream, self._group, key)
+
+    def look(self, marks: Sequence[str]) -> bytes:
+        """MGET of marks: for each the id of the entry that set it, or None."""
+        return pack("MGET", *marks)
+
+    def ack(self, rows: Sequence[Row]) -> bytes:
+        """EVAL that sets marks and acknowledges the entries, whoever owns them."""
+        return self._pack("", rows)
+
+    def ack_own(self, rows: Sequence[Row]) -> bytes:
+        """EVAL that sets marks and acknowledges what still belongs to this consumer, and nothing else."""
+        return self._pack(self._consumer, rows)
+
+    def _pack(self, owner: str, rows: Sequence[Row]) -> bytes:
+        names = (self._stream, *(row.mark for row in rows))
+        pairs = (word for row in rows for word in (row.entry, row.ttl_ms))
+        return pack("EVAL", _SCRIPT, len(names), *names, self._group, owner, *pairs)

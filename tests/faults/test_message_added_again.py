@@ -1,0 +1,127 @@
+"""A message is added several times, and the pool is told to handle it once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from support_pool import Pool
+
+HANDLER = """
+    def handle(message):
+        started(message)
+        if "fail" in message.fields.get(b"data", b"").decode() and message.attempt == 1:
+            raise Retry(delay=3)
+        finished(message)
+    """
+
+
+def add(pool: Pool, key: str, data: str = "{}") -> str:
+    return pool.add({b"data": data.encode(), b"key": key.encode()})
+
+
+def streamix(pool: Pool, name: str, retries: int) -> str:
+    told = {"id": name, "event": "e", "data": {}, "retries": retries, "timestamps": {}}
+    return pool.add({b"message": json.dumps(told).encode()})
+
+
+def test_copies_in_one_read_and_later(make_pool: Callable[..., Pool]) -> None:
+    """Acknowledged without a call and counted; what has no key of its own is no copy of anything."""
+    pool = make_pool(HANDLER, "--once", "1h")
+    firsts = [add(pool, f"k{n}") for n in range(5)]
+    copies = [add(pool, f"k{n % 5}") for n in range(20)]
+    firsts += [pool.add({b"data": b"{}"}) for _ in range(3)]
+    firsts += [pool.add({b"key": b"k1", b"plain": b"fields"}) for _ in range(2)]
+    firsts.append(streamix(pool, "uuid", 0))
+    copies.append(streamix(pool, "uuid", 1))
+    assert pool.run() == 0, pool.log()
+    copies += [add(pool, "k3"), streamix(pool, "uuid", 0)]
+    firsts.append(add(pool, "k9"))
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact([*firsts, *copies], duplicates=copies)
+
+
+def test_another_worker_and_another_pool_know_it(make_pool: Callable[..., Pool]) -> None:
+    one, two = make_pool(HANDLER, "--once", "1h"), make_pool(HANDLER, "--once", "1h", "--instance", "other")
+    ids = [add(one, "k")]
+    assert one.run() == 0, one.log()
+    copies = [add(one, "k") for _ in range(3)]
+    assert two.run("--workers", "3") == 0, two.log()
+    assert one.started() == dict.fromkeys(ids, 1)
+    assert two.counters()["DUPLICATES"] == len(copies)
+    assert (one.pending(), one.unread()) == (0, 0)
+
+
+def test_another_group_has_marks_of_its_own(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(HANDLER, "--once", "1h")
+    entry = add(pool, "k")
+    assert pool.run() == 0, pool.log()
+    assert pool.run("--group", "others") == 0, pool.log()
+    assert pool.started() == {entry: 2}
+
+
+def test_a_failure_leaves_no_mark(make_pool: Callable[..., Pool]) -> None:
+    """The copy behind it is handled; then the first, which waits for its retry, is a copy itself."""
+    pool = make_pool(HANDLER, "--once", "1h")
+    failing, good = add(pool, "k", '"fail"'), add(pool, "k")
+    assert pool.run() == 0, pool.log()
+    assert pool.started() == {failing: 1, good: 1}
+    assert pool.finished() == {good: 1}
+    counted = pool.counters()
+    assert (counted["READ"], counted["HANDLED"], counted["DUPLICATES"]) == (2, 1, 1)
+    assert (counted["FAILED"], counted["RETRIED"], counted["DEAD"]) == (1, 1, 0)
+
+
+def test_a_dead_letter_leaves_no_mark(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(HANDLER, "--once", "1h", "--max-attempts", "1")
+    dead, good = add(pool, "k", '"fail"'), add(pool, "k")
+    undecodable = add(pool, "j", "{")
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact([dead, good, undecodable], dead={dead: 1, undecodable: 0})
+    assert len(marks(pool)) == 1
+
+
+def test_a_mark_lasts_from_the_first_time(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(HANDLER, "--once", "1h")
+    add(pool, "k")
+    assert pool.run() == 0, pool.log()
+    (name,) = marks(pool)
+    assert name == b"rsq:{events}:workers:once:k"
+    assert 0 < ttl_ms(pool, name) <= 3_600_000
+    pool.redis.pexpire(name, 1_000_000)
+    add(pool, "k")
+    assert pool.run() == 0, pool.log()
+    assert ttl_ms(pool, name) <= 1_000_000
+    pool.redis.delete(name)
+    entry = add(pool, "k")
+    assert pool.run() == 0, pool.log()
+    assert pool.started()[entry] == 1
+
+
+def test_long_and_hostile_keys(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(HANDLER, "--once", "1h")
+    keys = [b"", b"\xff\0 \r\n", b"{x}", b"*", b"k" * 128, b"k" * 129, b"k" * 100_000]
+    firsts = [pool.add({b"data": b"{}", b"key": key}) for key in keys]
+    copies = [pool.add({b"data": b"{}", b"key": key}) for key in keys if key]
+    nameless = pool.add({b"data": b"{}", b"key": b""})  # an empty key names nothing
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact([*firsts, *copies, nameless], duplicates=copies)
+    assert max(map(len, marks(pool))) < 200
+
+
+def test_without_the_option_every_copy_is_handled(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(HANDLER)
+    ids = [add(pool, "k") for _ in range(3)]
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact(ids)
+    assert not marks(pool)
+
+
+def marks(pool: Pool) -> list[Any]:
+    return list(pool.redis.scan_iter(match="*:once:*"))
+
+
+def ttl_ms(pool: Pool, name: bytes) -> int:
+    found: Any = pool.redis.pttl(name)
+    return int(found)
