@@ -102,6 +102,11 @@ def test_all_events_reach_the_handler(
     pool.assert_exact(ids)
     for entry, (event, data) in zip(ids, rows, strict=True):
         assert seen(pool)[entry] == [event, data, theirs.messages[entry].id, 1]
+    segment = pool.segment()
+    try:
+        assert segment.slot(0).events.names() == ["e", "Zoë"]
+    finally:
+        segment.close()
 
 
 def test_its_publish_function_is_read(make_pool: Callable[..., Pool], server: Server) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support_pool import Pool
@@ -86,3 +88,31 @@ def test_attempts_made_elsewhere_count(make_pool: Callable[..., Pool], event: st
     pool.assert_exact([entry, *others], dead={entry: here})
     assert pool.dead()[entry].attempts == pool.hash("attempts")[entry] == retries + here
     assert pool.dead()[entry].reason == ("max_attempts" if event == "raise" else "crash: SIGSEGV")
+
+
+@pytest.mark.parametrize("envelope", ["auto", "streamix"])
+def test_any_bytes_are_handled_or_dead(make_pool: Callable[..., Pool], envelope: str) -> None:
+    pool = make_pool(
+        """
+        def handle(message):
+            said = message.event, message.key, message.headers, message.traceparent, message.fields
+            ledger().hincrby("attempts", message.attempt, 1)
+        """,
+        "--envelope", envelope, "--once", "1h", "--soft-timeout", "60",
+    )  # fmt: skip
+    dice = random.Random(5)
+    whole = json.loads(ENTRIES["streamix"][b"message"])
+    odd: list[Any] = [None, 1, "", "x", [], {}, True, 1e300, 10**40, "\ud800", "9" * 5000]
+    ids = []
+    for _ in range(300):
+        told = {name: dice.choice([value] * 4 + [dice.choice(odd)]) for name, value in whole.items()}
+        values = [json.dumps(told).encode(), dice.randbytes(dice.randrange(20)), b"{", b"[" * 50_000, b"{}"]
+        names = [b"message", b"data", b"event", b"key", b"traceparent", b"", dice.randbytes(3)]
+        ids.append(pool.add({dice.choice(names): dice.choice(values) for _ in range(dice.randint(1, 4))}))
+    assert pool.run() == 0, pool.log()
+    counted, dead = pool.counters(), pool.dead()
+    assert (pool.pending(), pool.unread(), counted["READ"]) == (0, 0, len(ids))
+    assert counted["HANDLED"] + counted["DUPLICATES"] + counted["DEAD"] == len(ids)
+    assert counted["FAILED"] == counted["LOST"] == 0
+    assert {letter.reason for letter in dead.values()} == {"decode_error"}
+    assert min(counted["HANDLED"], counted["DUPLICATES"], len(dead)) >= 2, "nothing is tested"
