@@ -45,6 +45,21 @@ class P(IntEnum):
     METRICS_PORT = auto()
     RELOADS_FAILED = auto()
     KEEPER_PID = auto()  # as the master forked it
+    LEAST = auto()  # the range in which the pool scales itself; MOST is 0 when it does not
+    MOST = auto()
+    BY_HAND = auto()  # 1 while an operator has set how many slots are wanted
+    BUSY = auto()  # real: workers at work, smoothed
+    RATE = auto()  # real: entries per second of a busy worker, 0 when nothing is known
+    SCALED = auto()  # the last: first of two per Why: changes of the wanted slots; real, epoch: the newest
+
+
+class Why(IntEnum):
+    """Why the number of wanted slots was changed."""
+
+    BACKLOG = 0  # more: the backlog would not be cleared in time
+    IDLE = auto()  # fewer: that many are not needed
+    MEMORY = auto()  # fewer: they take more memory than they may
+    HAND = auto()  # an operator wants it so
 
 
 class PoolState(IntEnum):
@@ -61,6 +76,7 @@ class Pool(_Cells):
     """What the master says of the pool."""
 
     SIZE = 32
+    assert max(P) + 2 * len(Why) <= SIZE
 
 
 class K(IntEnum):
@@ -76,6 +92,13 @@ class K(IntEnum):
     LEADING = auto()  # 1 while this pool leads the group
     LEADER_EPOCH = auto()  # fencing token of the leader's term, whoever leads
     CALM = auto()  # 1 while the keeper looks at the slots now and then only: see nudge
+    ORDERED = auto()  # how many slots the last order wants, 0: as many as the pool thinks best
+    ORDER_AT = auto()  # real, epoch: when that order was given, 0 when there was none
+    UNREAD_AT = auto()  # real: when the next three were written, 0 while they are
+    UNREAD = auto()  # entries that the group has not read; only where the pool scales itself
+    UNREAD_SURE = auto()  # 1 when those are all, 0 when there are at least so many
+    UNREAD_S = auto()  # real: age of the oldest of them where those may not be all
+    FLEET = auto()  # wanted slots of all living instances of the group, 0 when not known
     SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
 
 
@@ -95,6 +118,7 @@ class Keep(_Cells):
     """What the keeper says of the pool."""
 
     SIZE = 32
+    assert max(K) + len(Swept) <= SIZE
 
 
 class S(IntEnum):

@@ -261,6 +261,11 @@ class Waiting:
         rows = zip(cells[::4], cells[1::4], cells[2::4], strict=True)
         return {b"%d-%d" % (ms, seq) for ms, seq, attempt in rows if attempt}
 
+    def due(self, now: float) -> int:
+        """Return how many entries wait no longer, at a monotonic time; for readers."""
+        rows = zip(self._cells[2::4].tolist(), self._due[3::4].tolist(), strict=True)
+        return sum(attempt > 0 and due <= now for attempt, due in rows)
+
     @property
     def free(self) -> int:
         """Return how many more entries may wait; whoever reads new ones must leave room for them."""

@@ -50,6 +50,7 @@ class Beat:
         lead: the leader lease; lead_epoch: its fencing token, whoever has it.
         pause: the order to pause as it was given, None without one.
         drain: the order to drain this instance, None without one.
+        size: the order of how many workers it is to have, None without one.
         swept: the counters asked for, in order.
         more: where the next page begins, None when all pages were looked at.
         resting: how many entries that rest were seen, for each slot whose entries are renewed.
@@ -62,6 +63,7 @@ class Beat:
     lead_epoch: int = 0
     pause: bytes | None = None
     drain: bytes | None = None
+    size: bytes | None = None
     swept: tuple[int, ...] = ()
     more: tuple[int, bytes] | None = None
     resting: tuple[int, ...] = ()
@@ -89,7 +91,8 @@ def beat(
     consumers = [keys.consumer(who.instance, slot) for slot in (*slots, *gone)]
     return pack(
         "EVAL", _BEAT, len(names), *names,
-        who.token, who.holder, who.instance, who.lease_ms, report, fleet.drain_order(who.instance), who.group,
+        who.token, who.holder, who.instance, who.lease_ms, report, fleet.drain_order(who.instance),
+        fleet.size_order(who.instance), who.group,
         who.lease_ms // 3, RESTING_MS, SUSPECT_MS, PAGE, *page, len(who.swept), len(slots),
         *who.swept, *consumers,
     )  # fmt: skip
@@ -100,13 +103,14 @@ def parse(reply: Any) -> Beat:
     term = leases.term(reply[0])
     if not term.held:
         return Beat(term)
-    _, lead, pause, drain, swept, number, first, resting, gone, trouble = reply
+    _, lead, pause, drain, size, swept, number, first, resting, gone, trouble = reply
     return Beat(
         term,
         leases.term(lead),
         leases.epoch(lead[3]),
         pause,
         drain,
+        size,
         tuple(_count(value) for value in swept),
         (number, first) if number else None,
         tuple(resting),

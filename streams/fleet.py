@@ -20,6 +20,11 @@ def drain_order(instance: str) -> str:
     return f"drain:{instance}"
 
 
+def size_order(instance: str) -> str:
+    """Return the field of the orders that tells an instance how many workers to have."""
+    return f"scale:{instance}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a keeper says of its pool.
@@ -32,6 +37,8 @@ class Report:
         beat: when this was written, Unix seconds of that host.
         lease_s: how long its lease is given for.
         slots: slot -> idle, busy or down; the slots that are wanted, no others.
+        rate: entries per second of a busy worker, 0 when nothing is known.
+        busy: workers at work, smoothed.
     """
 
     host: str
@@ -41,6 +48,8 @@ class Report:
     beat: float
     lease_s: float
     slots: dict[int, str] = field(default_factory=dict)
+    rate: float = 0.0
+    busy: float = 0.0
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -55,6 +64,7 @@ def report(raw: bytes) -> Report | None:
         return Report(
             str(values["host"]), int(values["pid"]), str(values["version"]), float(values["started"]),
             float(values["beat"]), float(values["lease_s"]), slots,
+            float(values.get("rate", 0)), float(values.get("busy", 0)),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

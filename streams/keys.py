@@ -114,7 +114,7 @@ def instances(stream: str, group: str) -> str:
 
 
 def orders(stream: str, group: str) -> str:
-    """Hash of what operators want: `pause`, `drain:<instance>`."""
+    """Hash of what operators want: `pause`, `drain:<instance>`, `scale:<instance>`."""
     return own(stream, group, "orders")
 
 
@@ -142,6 +142,11 @@ def mark(stream: str, group: str, key: bytes) -> str:
     """
     name = key.decode("utf-8", "surrogateescape") if len(key) <= _MARK_MAX else sha256(key).hexdigest()
     return own(stream, group, f"once:{name}")
+
+
+def breakers(stream: str, group: str) -> str:
+    """Hash of event -> its circuit breaker, as the fleet shares it."""
+    return own(stream, group, "breakers")
 
 
 def same_slot(a: str, b: str) -> bool:

@@ -18,6 +18,7 @@ from .asking import Asker, Command
 
 WAKE = "orders"
 WAKE_S = 60  # a call to a keeper that is not there must not stay for ever
+WORKERS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,14 @@ def order(raw: bytes) -> Order:
         return Order(str(values["by"]), at if math.isfinite(at) else 0.0, str(values.get("reason", "")))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Order("unknown", 0.0)
+
+
+def size(raw: bytes) -> int:
+    """Return how many workers an order wants; 0: as many as the pool thinks best."""
+    try:
+        return min(max(0, int(json.loads(raw)["workers"])), WORKERS_MAX)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return 0
 
 
 class Orders:
@@ -85,6 +94,17 @@ class Orders:
     def undrain(self, instance: str) -> bool:
         """Take the order to drain back; return whether there was one."""
         return bool(self._give(("HDEL", self._key, fleet.drain_order(instance)), living=())[0])
+
+    def scale(self, instance: str, workers: int, by: Order) -> None:
+        """Let an instance have so many workers, until it is told otherwise.
+
+        Arguments:
+            instance: its name.
+            workers: how many; 0 for as many as it thinks best.
+            by: whose order it is.
+        """
+        value = json.dumps({**asdict(by), "workers": workers}, separators=(",", ":"))
+        self._give(("HSET", self._key, fleet.size_order(instance), value), living=[instance])
 
     def _give(self, *commands: Command, living: Iterable[str]) -> list[Any]:
         calls: list[Command] = []

@@ -105,11 +105,19 @@ def _facts(view: PoolView) -> Text:
             else f"up {span(view.uptime_s)}"
         )
         ready = sum(slot.ready for slot in view.slots)
-        facts = [age, f"{ready} of {view.workers} slots ready", f"master {view.master}"]
+        facts = [age, f"{ready} of {view.workers} slots ready{_range(view)}", f"master {view.master}"]
         facts += [f"metrics on port {view.port}"] if view.port else []
     facts += [f"generation {view.generation}"] if view.generation else []
     facts += [f"{view.reloads_failed} failed reloads"] if view.reloads_failed else []
     return Text(", ".join(facts), "dim")
+
+
+def _range(view: PoolView) -> str:
+    """Return how the number of slots comes about, where it is not just configured."""
+    sizes = view.sizes
+    between = f"{sizes.least}-{sizes.most}" if sizes.most else ""
+    words = [between, "by hand" if sizes.by_hand else sizes.last if between else ""]
+    return f" ({', '.join(filter(None, words))})" if any(words) else ""
 
 
 def _right(view: PoolView) -> Text:

@@ -88,10 +88,34 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option(
     "--workers",
-    type=click.IntRange(0, 4096),
-    default=0,
+    default="0",
     shown="CPUs",
-    help="Worker processes; 0 is one per CPU.",
+    metavar="N or MIN-MAX",
+    help="Worker processes; 0 is one per CPU. With a range the pool scales itself.",
+)
+@_option(
+    "--scale-target",
+    type=click.FloatRange(0.1, 10**6),
+    default=30.0,
+    help="Seconds in which a backlog should be cleared; with --workers MIN-MAX.",
+)
+@_option(
+    "--scale-step",
+    type=click.IntRange(1, 4096),
+    default=4,
+    help="Most workers that one change adds or takes away.",
+)
+@_option(
+    "--scale-cooldown",
+    type=click.FloatRange(0, 10**6),
+    default=10.0,
+    help="Least seconds between two changes.",
+)
+@_option(
+    "--max-memory",
+    default="0",
+    metavar="SIZE",
+    help="Memory of all workers together, as 4G, up to which a pool scales itself; 0: no limit.",
 )
 @_option(
     "--redis",
@@ -252,7 +276,7 @@ def start(pool: settings.Pool) -> int:
     directory = runtime.runtime_dir(pool.runtime_dir)
     handler = _preload(pool, must=legacy is None)
     try:
-        segment = Segment.create(directory, pool.identity, pool.rules.workers)
+        segment = Segment.create(directory, pool.identity, pool.rules.capacity)
         lock_fd = legacy.lock_fd if legacy else _wait_for_lock(segment, pool, notifier)
         for slot in range(pool.rules.workers):
             segment.open_slot(slot)

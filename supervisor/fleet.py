@@ -11,7 +11,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,12 +21,13 @@ from ..streams import pending as entries
 from ..streams.asking import Asker
 from ..streams.connection import RedisError, Target, client, explain, target
 from ..streams.deadletter import DeadLetters
-from ..streams.fleet import BUSY
-from ..streams.orders import Order, Orders
+from ..streams.orders import WORKERS_MAX, Order, Orders
 from ..streams.pending import Pending
 from ..streams.survey import LAG_MOST, Survey, known, survey
 from . import checking
 from .checking import Finding, Grade, Limits
+from .remaining import not_paused, not_sized, not_told, still_there
+from .suggesting import Suggestion, suggest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,7 +249,7 @@ class Fleet:
             raise NoGroup(self.stream, self.group)
         given = _order(reason, by)
         stood = self._orders.pause(given, [one.name for one in seen.living])
-        return Ordered(stood is None, stood or given, seen, lambda: _not_paused(seen, self.status()))
+        return Ordered(stood is None, stood or given, seen, lambda: not_paused(seen, self.status()))
 
     def resume(self) -> Ordered:
         """Let a paused fleet go on; `new` says whether it was paused.
@@ -260,7 +261,7 @@ class Fleet:
         if not seen.found and not seen.pause:
             raise NoGroup(self.stream, self.group)
         was = self._orders.resume([one.name for one in seen.living])
-        return Ordered(was, None, seen, lambda: _not_told(seen, self.status()))
+        return Ordered(was, None, seen, lambda: not_told(seen, self.status()))
 
     def drain(self, instance: str, *, by: str | None = None) -> Ordered:
         """Let an instance finish what it runs, hand back the rest, and end.
@@ -279,13 +280,59 @@ class Fleet:
             raise NoInstance(f"{self.stream} / {self.group}: {what}; alive: {alive}")
         given = _order("", by)
         new = self._orders.drain(instance, given)
-        return Ordered(
-            new, given if new else found.drain, seen, lambda: _still_there(instance, self.status())
-        )
+        return Ordered(new, given if new else found.drain, seen, lambda: still_there(instance, self.status()))
 
     def undrain(self, instance: str) -> bool:
         """Take the order to drain back; return whether there was one."""
         return self._orders.undrain(instance)
+
+    def scale(
+        self, workers: int, instances: Collection[str] | None = None, *, by: str | None = None
+    ) -> Ordered:
+        """Let instances have so many workers each, until they are told otherwise; over restarts too.
+
+        Arguments:
+            workers: how many; 0 for as many as each is configured for.
+            instances: their names; None for every one that lives.
+            by: who wants it, by default this user and host.
+
+        Raises:
+            NoGroup: there is none.
+            NoInstance: one of these names is not alive, or nobody is.
+            ValueError: that many workers cannot be.
+        """
+        if not 0 <= workers <= WORKERS_MAX:
+            raise ValueError(f"an instance has 1 to {WORKERS_MAX} workers, not {workers}")
+        seen = self.status()
+        if not seen.found:
+            raise NoGroup(self.stream, self.group)
+        living = [one.name for one in seen.living]
+        names = living if instances is None else list(instances)
+        if gone := [name for name in names if name not in living]:
+            raise NoInstance(f"no living instance {gone[0]}; alive: {', '.join(living[:20]) or 'none'}")
+        if not names:
+            raise NoInstance(f"{self.stream} / {self.group}: no instance lives")
+        given = _order("", by)
+        for name in names:
+            self._orders.scale(name, workers, given)
+        return Ordered(
+            True, given if workers else None, seen, lambda: not_sized(seen, self.status(), names, workers)
+        )
+
+    def suggest(self, target_s: float = 30.0, least: int = 0, most: int | None = None) -> Suggestion:
+        """Return how many workers the group needs to clear its backlog in time.
+
+        Arguments:
+            target_s: how long a backlog may take, seconds.
+            least, most: how few and how many workers may be suggested.
+
+        Raises:
+            NoGroup: there is none.
+        """
+        seen = self.status()
+        if not seen.found:
+            raise NoGroup(self.stream, self.group)
+        return suggest(seen, target_s, least, most)
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -332,24 +379,3 @@ def _order(reason: str, by: str | None) -> Order:
             user = getpass.getuser()
         by = f"{user}@{socket.gethostname()}"
     return Order(by, round(time.time(), 3), reason)
-
-
-def _not_paused(before: Survey, now: Survey) -> str:
-    """Say who may still be at work: the busy, and those that have not reported since."""
-    busy = sum(one.slots(BUSY) for one in now.living)
-    return _not_told(before, now) or (_busy(busy) if busy else "")
-
-
-def _not_told(before: Survey, now: Survey) -> str:
-    old = {one.name: one.report.beat for one in before.living if one.report}
-    silent = [one.name for one in now.living if one.report and old.get(one.name) == one.report.beat]
-    return f"no word yet from {', '.join(silent[:10])}" if silent else ""
-
-
-def _still_there(instance: str, now: Survey) -> str:
-    one = next((one for one in now.living if one.name == instance), None)
-    return f"{instance} has {_busy(one.slots(BUSY))}" if one else ""
-
-
-def _busy(count: int) -> str:
-    return f"{count} busy slot{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ..ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death, describe
 from .backoff import pause_s
+from .scaling import Outlook
 from .states import (
     Action,
     Drain,
@@ -37,7 +38,6 @@ from .states import (
     Wake,
 )
 
-LOOK_S = 0.001  # as soon as can be, but not now
 BOOT_TRIES = 3
 
 
@@ -50,6 +50,7 @@ class Happenings:
     now: float
     rules: Rules
     draw: Callable[[], float]
+    outlook: Outlook | None = None
     actions: list[Action] = field(default_factory=list)
 
     def seat(self, slot: int) -> Seat:
@@ -112,28 +113,6 @@ class Happenings:
             self.actions += [Tell("reload failed"), Tell("ready")]
         else:
             self.actions.append(Reexec())
-
-    def on_sigttin(self) -> None:
-        if self.state.wanted >= self.rules.capacity:
-            self.say("warning", f"no room for more than {self.rules.capacity} workers")
-            return
-        slot = self.state.wanted
-        self.state = replace(self.state, wanted=slot + 1)
-        seat = self.state.seats.get(slot)
-        if seat is None or seat.phase is Phase.CLOSED:
-            # Not before the next pass: nobody has looked yet whether a stranger sits there.
-            seats = {**self.state.seats, slot: Seat(slot, due=self.now + LOOK_S)}
-            self.state = replace(self.state, seats=seats)
-        else:
-            self.change(slot, retire=False)
-        self.say("info", f"one worker more: {self.state.wanted}")
-
-    def on_sigttou(self) -> None:
-        if self.state.wanted <= 1:
-            self.say("warning", "the last worker stays")
-            return
-        self.state = replace(self.state, wanted=self.state.wanted - 1)
-        self.say("info", f"one worker fewer: {self.state.wanted}")
 
     def on_sigusr1(self) -> None:
         self.actions.append(ReopenLogs())

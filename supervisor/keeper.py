@@ -26,6 +26,7 @@ from ..ipc.segment import Segment
 from ..streams import beat, fleet, orders
 from ..streams.wire import Lost
 from .crew import Crew
+from .gauge import Gauge
 from .leading import Lead
 from .lender import Lender
 from .line import Line
@@ -95,6 +96,7 @@ class Keeper:
         )
         self._crew = Crew(segment, self._name, _LET_GO_BEATS, self._lease_s / BEATS)
         self._lead = Lead(pool, self._keep, self._line.call)
+        self._gauge = Gauge(pool.rules.scale, self._keep, source.stream, source.group, self._line.call)
         self._lender = Lender(pool, segment, self._second_line(pool), self._ring)
         self._due = 0.0  # of the next beat, monotonic
         self._strangers_due = 0.0
@@ -183,7 +185,8 @@ class Keeper:
             return
         if not self._lead.sweep():
             self._due = 0.0
-        due = min(self._due, self._lead.due)
+        self._gauge.measure()
+        due = min(self._due, self._lead.due, self._gauge.due)
         if self._orphan:
             self._line.rest(min(_ORPHAN_S, max(0.0, due - time.monotonic())))
         elif (left := due - time.monotonic()) > _LISTEN_LEAST_S:
@@ -227,6 +230,7 @@ class Keeper:
                 self._ring()
             self._page = said.more or beat.START
             if said.more is None:
+                self._gauge.count_fleet()
                 return
 
     def _wait_for(self, holder: str, left_ms: int) -> None:
@@ -260,6 +264,7 @@ class Keeper:
             if self._crew.find_strays(source, self._line.call):
                 self._due = 0.0
             view[K.EPOCH], self._checked = lease.epoch, True
+        self._note_size(said)
         self._note_pause(said)  # who waits for the trust must not find the fence open for an instant
         self._keep.real[K.UNTIL] = sent + TRUSTED * self._lease_s
         self._held, self._holder = True, ""
@@ -283,6 +288,18 @@ class Keeper:
                 self._crew.hand(list(self._crew.states))
             self._ring()
 
+    def _note_size(self, said: beat.Beat) -> None:
+        """Tell the master how many workers an operator wants."""
+        if said.size is None:
+            return  # nobody ever wanted anything
+        workers, given = orders.size(said.size), orders.order(said.size)
+        if (workers, given.at) == (self._keep.view[K.ORDERED], self._keep.real[K.ORDER_AT]):
+            return
+        self._keep.view[K.ORDERED], self._keep.real[K.ORDER_AT] = workers, given.at
+        words = f"{workers} workers" if workers else "as many workers as it thinks best"
+        log.warning("%s: %s by order%s", self._name, words, _by(said.size))
+        self._ring()
+
     def _drain_if_told(self, said: beat.Beat) -> None:
         if said.drain is None or self._drained or self._orphan:
             return
@@ -297,11 +314,11 @@ class Keeper:
 
     def _report(self) -> bytes:
         started = self._segment.pool.real[P.STARTED]
-        states = self._crew.states
-        host = socket.gethostname()
+        real = self._segment.pool.real
         return fleet.Report(
-            host, self._master, __version__, started, time.time(), self._lease_s, states
-        ).encode()
+            socket.gethostname(), self._master, __version__, started, time.time(), self._lease_s,
+            self._crew.states, real[P.RATE], real[P.BUSY],
+        ).encode()  # fmt: skip
 
     def _let_go(self) -> None:
         """Release both leases, so that others need not wait until they have run out."""

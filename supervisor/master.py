@@ -17,12 +17,14 @@ from ..ipc.fence import Fence
 from ..ipc.segment import Segment
 from ..worker.handler import Handler
 from .hands import Hands
+from .horizon import Horizon
 from .notify import Notifier
 from .policy import begin, next_deadline, step
 from .reexec import Legacy
+from .scaling import Outlook
 from .settings import Pool
 from .shell import Doorbell, look
-from .states import Action, Leave, Phase, Sight, Signalled, Stage, Tell
+from .states import Action, Event, Leave, Ordered, Phase, Resized, Rules, Sight, Signalled, Stage, Tell
 
 log = logging.getLogger("rsq.master")
 
@@ -68,11 +70,14 @@ class Master:
         self._hands.private = (lock_fd, *self._bell.fds, notifier.fileno)
         if legacy:
             self._hands.adopt(legacy)
-        beyond = range(self._pool.rules.workers, segment.capacity)
+        rules, wanted = self._pool.rules, first_size(self._pool.rules, segment)
+        beyond = range(wanted, segment.capacity)
         dirty = [
             slot for slot in beyond if segment.used(slot) and look(segment, slot, None, memory=False).held
         ]
-        self._state = begin(self._pool.rules, list(self._hands.workers) if legacy else None, dirty)
+        self._state = begin(rules, list(self._hands.workers) if legacy else None, dirty, wanted)
+        self._horizon = None if rules.scale is None else Horizon(segment, rules.scale)
+        self._ordered = (0, 0.0)  # the order that was carried out
         self._memory_at = self._asked_at = 0.0
         self._code: int | None = None
 
@@ -104,10 +109,13 @@ class Master:
         now = time.monotonic()
         due = min(next_deadline(self._state, rules, now), self._hands.next_deadline())
         due = min(due, now + (self._notifier.watchdog_interval_s or math.inf))
-        events = [Signalled(name) for name in self._bell.wait(due - now)] + self._hands.gather()
+        events: list[Event] = [Signalled(name) for name in self._bell.wait(due - now)]
+        events += [*self._hands.gather(), *self._orders()]
         now = time.monotonic()
         left_s = self._fence.left_s
-        self._state, actions = step(self._state, events, self._look(now), now, rules, random.random, left_s)
+        self._state, actions = step(
+            self._state, events, self._look(now), now, rules, random.random, left_s, self._outlook(now)
+        )
         for action in actions:
             self._perform(action)
         if self._code is None:
@@ -130,10 +138,29 @@ class Master:
             sights[slot] = look(self._segment, slot, pid, memory=memory or first)
         return sights
 
+    def _orders(self) -> list[Event]:
+        """Return what an operator wants by now, if that is new."""
+        keep = self._segment.keep
+        found = (keep.view[K.ORDERED], keep.real[K.ORDER_AT])
+        if found == self._ordered:
+            return []
+        self._ordered = found
+        return [Ordered(found[0])]
+
+    def _outlook(self, now: float) -> Outlook | None:
+        """Return what waits for a pool that scales itself."""
+        if self._horizon is None or now < self._state.meter.at + self._horizon.every_s:
+            return None
+        return self._horizon.look({slot: child.pid for slot, child in self._hands.workers.items()}, now)
+
     def _perform(self, action: Action) -> None:
         match action:
             case Tell(what, words):
                 self._tell(what, words)
+            case Resized(_, why):
+                cells = self._segment.pool
+                cells.view[P.SCALED + 2 * why] += 1
+                cells.real[P.SCALED + 2 * why + 1] = time.time()
             case Leave(code):
                 self._code = code
             case _:
@@ -167,6 +194,10 @@ class Master:
             state.stage, PoolState.RELOADING if state.trial or state.rolling else PoolState.RUNNING
         )
         cells.view[P.STATE], cells.view[P.WORKERS] = stage, state.wanted
+        scale = self._pool.rules.scale
+        cells.view[P.LEAST], cells.view[P.MOST] = (scale.least, scale.most) if scale else (0, 0)
+        cells.view[P.BY_HAND] = state.by_hand
+        cells.real[P.BUSY], cells.real[P.RATE] = state.meter.busy, state.meter.rate
         for slot, seat in state.seats.items():
             if not self._segment.used(slot):
                 continue
@@ -176,3 +207,15 @@ class Master:
             view.view[S.STATE] = SeatState.HELD if seat.told_held else _STATES[seat.phase]
             view.real[S.NEXT_SPAWN] = seat.due
         cells.real[P.HEARTBEAT] = time.monotonic()
+
+
+def first_size(rules: Rules, segment: Segment) -> int:
+    """Return how many slots a new master wants: of a pool that scales itself, as many as there were.
+
+    After a reload, or a master that was killed, its size is known and probably right; a pool that had ended
+    in order begins with the least.
+    """
+    cells = segment.pool.view
+    if rules.scale is None or cells[P.STATE] == PoolState.GONE:
+        return rules.workers
+    return rules.scale.clamp(cells[P.WORKERS])

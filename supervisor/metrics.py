@@ -79,6 +79,15 @@ def _of_pool(text: Exposition, view: PoolView, names: str) -> None:
     gauges = {
         "rsq_uptime_seconds": (view.uptime_s, "Since the master started; a reload goes on with it."),
         "rsq_workers": (view.workers, "Slots wanted."),
+        "rsq_workers_least": (view.sizes.least, "The least that a pool which scales itself may want."),
+        "rsq_workers_most": (view.sizes.most, "The most that a pool which scales itself may want."),
+        "rsq_workers_by_hand": (int(view.sizes.by_hand), "1 while an operator has set how many are wanted."),
+        "rsq_workers_busy": (view.sizes.busy, "Workers at work, smoothed."),
+        "rsq_worker_rate": (view.sizes.rate or None, "Entries per second of a busy worker."),
+        "rsq_unread_entries": (
+            view.sizes.unread,
+            "Entries that the group has not read, or at least so many.",
+        ),
         "rsq_heartbeat_age_seconds": (view.heartbeat_s, "Since the master's last full pass."),
         "rsq_lease_seconds": (view.lease_s, "How long the instance lease may still be trusted."),
         "rsq_leader": (int(view.leading), "1 while this pool leads its group."),
@@ -89,6 +98,11 @@ def _of_pool(text: Exposition, view: PoolView, names: str) -> None:
         _gauge(text, name, words, [(names, value)])
     _counter(text, "rsq_reloads", "Reloads to new code.", [(names, view.generation)])
     _counter(text, "rsq_reloads_failed", "Reloads that kept the old code.", [(names, view.reloads_failed)])
+    sizes = view.sizes
+    changes = ((f'{names},reason="{why}"', count) for why, count in sizes.changes.items())
+    _counter(text, "rsq_scalings", "Changes of the number of slots wanted.", changes)
+    changed = ((f'{names},reason="{why}"', when) for why, when in sizes.changed.items())
+    _gauge(text, "rsq_last_scaling_timestamp_seconds", "When that number was last changed.", changed)
     swept = ((f'{names},what="{what}"', count) for what, count in view.swept.items())
     _counter(text, "rsq_swept", "What sweeps have done to the group.", swept)
 

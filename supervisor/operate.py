@@ -27,6 +27,7 @@ from .fleet import Fleet
 from .granting import acl_command
 from .options import server_of, server_options
 from .printable import one_line
+from .scalecli import scale
 
 READ_SIZE = 256 * 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,6 +55,7 @@ for one in (
     fleetcli.pause,
     fleetcli.resume,
     fleetcli.drain,
+    scale,
 ):
     cli.add_command(one)
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..ipc.exitcodes import OK, Cause, Death
-from .happenings import Happenings
+from .scaling import Outlook
+from .sizing import Sizing
 from .states import (
     Action,
     Drain,
@@ -46,7 +47,9 @@ TICK_S = 1.0  # the longest the master sleeps
 FREEZE_S = 1.0  # how long a stopped process may take to be seen as stopped
 
 
-def begin(rules: Rules, found: Sequence[int] | None = None, dirty: Sequence[int] = ()) -> State:
+def begin(
+    rules: Rules, found: Sequence[int] | None = None, dirty: Sequence[int] = (), wanted: int | None = None
+) -> State:
     """Return the first state of a master.
 
     Arguments:
@@ -54,8 +57,10 @@ def begin(rules: Rules, found: Sequence[int] | None = None, dirty: Sequence[int]
         found: slots in which workers of this very process, before it re-executed itself, run on; perhaps
             none just then. None when this is no reload.
         dirty: slots beyond the wanted ones whose memory tells of entries in hand.
+        wanted: how many slots to begin with, None for what the rules say.
     """
-    seats = {slot: Seat(slot) for slot in range(rules.workers)}
+    wanted = rules.workers if wanted is None else wanted
+    seats = {slot: Seat(slot) for slot in range(wanted)}
     for slot in found or ():
         seats[slot] = Seat(slot, Phase.STARTING, fresh=False)  # whether it has booted is seen at once
     for slot in dirty:
@@ -63,7 +68,7 @@ def begin(rules: Rules, found: Sequence[int] | None = None, dirty: Sequence[int]
     reloaded = found is not None
     return State(
         seats,
-        rules.workers,
+        wanted,
         Stage.RUNNING if reloaded else Stage.STARTING,
         booted_once=reloaded,
         rolling=reloaded,
@@ -78,6 +83,7 @@ def step(
     rules: Rules,
     draw: Callable[[], float],
     trust_s: float = math.inf,
+    outlook: Outlook | None = None,
 ) -> tuple[State, list[Action]]:
     """Return the next state and what to do.
 
@@ -89,11 +95,12 @@ def step(
         rules: what the operator asked for.
         draw: returns a number in [0, 1).
         trust_s: how long the instance lease may still be trusted; not positive when it may not.
+        outlook: what waits for the pool; None when that is not known or not asked for.
 
     Raises:
         ValueError: an event that cannot be, such as the exit of a process in a vacant slot.
     """
-    turn = _Turn(replace(state, until=now + trust_s), sights, now, rules, draw)
+    turn = _Turn(replace(state, until=now + trust_s), sights, now, rules, draw, outlook)
     for event in events:
         turn.take(event)
     turn.note_sleep()
@@ -104,6 +111,7 @@ def step(
     if turn.state.stage is Stage.STOPPING:
         turn.press_on()
     else:
+        turn.watch_load()
         turn.shrink()
         turn.roll()
         turn.recycle()
@@ -115,7 +123,7 @@ def step(
 
 def next_deadline(state: State, rules: Rules, now: float) -> float:
     """Return when the next step is due even if nothing happens."""
-    when = now + TICK_S
+    when = now + (TICK_S if rules.scale is None else rules.scale.look_s)
     for seat in state.seats.values():
         if seat.phase is Phase.VACANT and state.stage is not Stage.STOPPING and not seat.told_held:
             when = min(when, seat.due)
@@ -132,7 +140,7 @@ def next_deadline(state: State, rules: Rules, now: float) -> float:
     return max(when, now)
 
 
-class _Turn(Happenings):
+class _Turn(Sizing):
     """One step in the making: after the events, a ladder of questions, each of which may act."""
 
     def note_sleep(self) -> None:

@@ -22,9 +22,10 @@ from ..ipc.ledger import EVENTS_MAX, HANDLER_BOUNDS, Histogram, Sums
 from ..ipc.segment import Identity, Segment
 from ..ipc.slot import Slot
 from ..worker.tally import count_outcomes
+from .horizon import STALE_S
 from .printable import printable
 from .process import Process, find
-from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, Counts, Current, PoolView, SlotView
+from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, WHYS, Counts, Current, PoolView, Sizes, SlotView
 
 OTHER = "other"  # the event that stands for all without a row of their own
 _TRIES = 100
@@ -89,6 +90,7 @@ class Reader:
             leader_epoch=segment.keep.view[K.LEADER_EPOCH],
             paused=bool(segment.keep.view[K.PAUSED]),
             swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
+            sizes=_sizes(segment, now),
         )
 
     def _slot_view(self, number: int, now: float, epoch: float, window: int) -> SlotView:
@@ -143,6 +145,23 @@ class Reader:
         except psutil.Error:
             pass
         return None, None
+
+
+def _sizes(segment: Segment, now: float) -> Sizes:
+    pool, keep = segment.pool, segment.keep
+    most, measured = pool.view[P.MOST], _number(keep.real[K.UNREAD_AT])
+    known = 0 < measured <= now + 1 and now < measured + STALE_S
+    return Sizes(
+        least=pool.view[P.LEAST] if most else None,
+        most=most or None,
+        by_hand=bool(pool.view[P.BY_HAND]),
+        changes={name: pool.view[P.SCALED + 2 * why] for why, name in enumerate(WHYS)},
+        changed={name: _number(pool.real[P.SCALED + 2 * why + 1]) for why, name in enumerate(WHYS)},
+        unread=keep.view[K.UNREAD] if known else None,
+        exact=bool(keep.view[K.UNREAD_SURE]),
+        busy=_number(pool.real[P.BUSY]),
+        rate=_number(pool.real[P.RATE]),
+    )
 
 
 def label(name: str | bytes) -> str:

@@ -14,7 +14,9 @@ from ..ipc.journal import JOURNAL_MAX
 from ..ipc.segment import CAPACITY, Identity
 from ..streams import durations, keys, serializers
 from ..streams.connection import target
+from ..streams.orders import WORKERS_MAX
 from ..worker.spec import Reading, Retries, Source, Spec, Work
+from .scaling import Scale
 from .states import Rules
 
 DEFAULT_METRICS = "127.0.0.1:9464"
@@ -134,15 +136,16 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         values["timeout"],
         values["soft_timeout"],
     )
-    workers = values["workers"] or cpus()
+    least, most = workers(values["workers"])
     rules = Rules(
-        workers,
+        least,
         values["timeout"],
         values["drain_timeout"],
         values["max_messages"],
-        size(values["max_memory_growth"]),
+        size(values["max_memory_growth"], "--max-memory-growth"),
         values["stop_when_empty"],
-        max(CAPACITY, workers),
+        max(CAPACITY, most),
+        _scale(values, least, most),
     )
     address = None if values["metrics"] == "off" else values["metrics"]
     fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))
@@ -162,6 +165,31 @@ def once(words: str) -> float:
     if found > _ONCE_MAX_S:
         raise ValueError(f"--once {words} is longer than ten years")
     return found
+
+
+def workers(words: str | int) -> tuple[int, int]:
+    """Return the least and the most workers that `4`, `2-16` or 0 (one per CPU) asks for.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", str(words).strip())
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+    if max(least, most) > WORKERS_MAX or least > most or (least == 0 and most > 0):
+        raise ValueError(
+            f"--workers is a number up to {WORKERS_MAX} or a range such as 2-16, not {str(words)!r}"
+        )
+    return (least, most) if least else (cpus(), cpus())
+
+
+def _scale(values: Mapping[str, Any], least: int, most: int) -> Scale | None:
+    """Return how a pool scales itself, None for one of a fixed size."""
+    memory = size(values["max_memory"], "--max-memory")
+    if least == most:
+        if memory:
+            raise ValueError("--max-memory limits a pool that scales itself: it needs --workers MIN-MAX")
+        return None
+    return Scale(least, most, values["scale_target"], values["scale_step"], values["scale_cooldown"], memory)
 
 
 def trim(words: str) -> Trim:
@@ -195,7 +223,7 @@ def redis_url(url: str, file: str | None) -> str:
     return words
 
 
-def size(words: str) -> int:
+def size(words: str, option: str) -> int:
     """Return bytes for `200M`, `1.5G`, `65536`; zero switches the rule off.
 
     Raises:
@@ -203,7 +231,7 @@ def size(words: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", words.strip(), re.IGNORECASE)
     if not match:
-        raise ValueError(f"--max-memory-growth {words!r} is no size: write for example 200M")
+        raise ValueError(f"{option} {words!r} is no size: write for example 200M")
     return int(float(match[1]) * 1024 ** ("", "K", "M", "G").index(match[2].upper()))
 
 

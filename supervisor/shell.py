@@ -8,7 +8,7 @@ import select
 import signal
 from types import FrameType
 
-from ..ipc.cells import D, W
+from ..ipc.cells import D, DeskState, W
 from ..ipc.segment import Segment
 from ..worker.tally import finished
 from .spawn import memory_of
@@ -101,6 +101,7 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
     return Sight(
         holder=holder if holder is not None and holder != pid else None,
         booted=pid is not None and desk.view[D.PID] == pid and desk.real[D.BOOTED] > 0,
+        busy=running or desk.view[D.STATE] == DeskState.HANDLING,
         running=running,
         place=place[0] if place else 0,
         since=place[1] if place else 0.0,

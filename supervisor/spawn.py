@@ -125,3 +125,19 @@ def memory_of(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return None
+
+
+def portions_of(pid: int) -> tuple[int, int] | None:
+    """Return the bytes of a process with its portion of what it shares, and without; None when it is gone.
+
+    Where the system does not say what is shared, all counts as its own.
+    """
+    try:
+        rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        size = memory_of(pid)
+        return None if size is None else (size, size)
+    sizes = {name: int(rest.split()[0]) << 10 for name, _, rest in (row.partition(":") for row in rows[1:])}
+    if "Pss" not in sizes:  # it is ending
+        return None
+    return sizes["Pss"], sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from ..ipc.cells import Why
 from ..ipc.exitcodes import OK, Cause, Death
+from .meter import Meter
+from .scaling import Past, Scale
 
 
 class Phase(Enum):
@@ -30,7 +33,10 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator asked for. Times in seconds, sizes in bytes; 0 switches a rule off."""
+    """What the operator asked for. Times in seconds, sizes in bytes; 0 switches a rule off.
+
+    With `scale` the pool begins with `workers`, its least, and finds its size by itself.
+    """
 
     workers: int
     timeout_s: float = 0.0
@@ -39,6 +45,7 @@ class Rules:
     max_growth: int = 0
     until_empty: bool = False
     capacity: int = 64
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Sight:
     Arguments:
         holder: pid of a process that sits there and is not ours: a worker of a former master.
         booted: its process is ready to read.
+        busy: its worker is at work.
         running: user code may run; then `place` names the start of the entry, `since` its time.
         entry: id of that entry.
         finished: how many entries were ever finished in this slot.
@@ -61,6 +69,7 @@ class Sight:
 
     holder: int | None = None
     booted: bool = False
+    busy: bool = False
     running: bool = False
     place: int = 0
     since: float = 0.0
@@ -122,6 +131,9 @@ class State:
     last: float = 0.0  # time of the last step
     until: float = math.inf  # when the trust in the instance lease ends
     status: str = ""
+    by_hand: bool = False  # an operator has set `wanted`
+    meter: Meter = field(default_factory=Meter)
+    past: Past = field(default_factory=Past)  # of a pool that scales itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,14 @@ class Tried:
     words: str
 
 
-Event = Signalled | Exited | Halted | Unforkable | Tried
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An operator wants so many workers; 0: as many as the configuration says."""
+
+    workers: int
+
+
+Event = Signalled | Exited | Halted | Unforkable | Tried | Ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +273,14 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """Write down that so many slots are wanted now, and why."""
+
+    wanted: int
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Log a line."""
 
@@ -281,6 +308,7 @@ Action = (
     | Reexec
     | ReopenLogs
     | Tell
+    | Resized
     | Say
     | Leave
 )

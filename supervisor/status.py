@@ -105,6 +105,17 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "leader_epoch": view.leader_epoch,
         "paused": view.paused,
         "swept": view.swept,
+        "scaling": {
+            "least": view.sizes.least,
+            "most": view.sizes.most,
+            "by_hand": view.sizes.by_hand,
+            "last": view.sizes.last or None,
+            "changes": view.sizes.changes,
+            "unread": view.sizes.unread,
+            "unread_exact": view.sizes.exact,
+            "busy": view.sizes.busy,
+            "rate_per_s": view.sizes.rate or None,
+        },
         "total": {
             **{name: view.total(name) for name in (view.slots[0].counters if view.slots else ())},
             "waiting": sum(slot.waiting for slot in view.slots),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..ipc.cells import Swept
+from ..ipc.cells import Swept, Why
 from ..ipc.exitcodes import Cause
 from ..ipc.ledger import C
 from ..ipc.segment import Identity
@@ -13,6 +13,7 @@ FRESH_S = 10.0  # the master passes through its loop about once a second; older 
 COUNTERS = tuple(counter.name.lower() for counter in C)
 CAUSES = tuple(cause.name.lower() for cause in Cause)
 SWEPT = tuple(counter.name.lower() for counter in Swept)
+WHYS = tuple(why.name.lower() for why in Why)
 _SEATED = ("starting", "running", "draining", "held")
 
 
@@ -121,6 +122,37 @@ class SlotView:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """How the number of wanted slots comes about.
+
+    Arguments:
+        least, most: the range in which the pool scales itself; None when it does not.
+        by_hand: an operator has set the number.
+        changes: `ipc.cells.Why` in lower case -> how often it was changed for that, ever.
+        changed: the same -> when last, Unix seconds, 0 when never.
+        unread: entries that the group has not read, the least it can be if not `exact`; None when not known.
+        busy: workers at work, smoothed.
+        rate: entries per second of a busy worker; 0 when nothing is known.
+    """
+
+    least: int | None = None
+    most: int | None = None
+    by_hand: bool = False
+    changes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHYS, 0))
+    changed: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WHYS, 0.0))
+    unread: int | None = None
+    exact: bool = True
+    busy: float = 0.0
+    rate: float = 0.0
+
+    @property
+    def last(self) -> str:
+        """Return why the number was changed last, empty when it never was."""
+        why, when = max(self.changed.items(), key=lambda pair: pair[1])
+        return why if when else ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolView:
     """What is known of a pool.
 
@@ -142,6 +174,7 @@ class PoolView:
         leader_epoch: fencing token of the lead, whoever has it.
         paused: somebody has paused the group.
         swept: `ipc.cells.Swept` in lower case -> what sweeps have done to the group, ever.
+        sizes: how many slots there should be.
     """
 
     identity: Identity
@@ -161,6 +194,7 @@ class PoolView:
     leader_epoch: int = 0
     paused: bool = False
     swept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SWEPT, 0))
+    sizes: Sizes = field(default_factory=Sizes)
 
     @property
     def alive(self) -> bool:

@@ -130,7 +130,10 @@ class _Page(BaseHTTPRequestHandler):
 
     def _readyz(self) -> None:
         view = snapshot(self.server.segment)
+        needed = view.workers if view.sizes.least is None else min(view.sizes.least, view.workers)
         missing = [slot for slot in view.slots if slot.slot < view.workers and not slot.ready]
+        if view.workers - len(missing) >= needed:  # those that a pool has added for a load do not count yet
+            missing = []
         if missing and not view.lease_s:
             words = "waiting for the instance lease"
             self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {words}")
@@ -142,7 +145,8 @@ class _Page(BaseHTTPRequestHandler):
         elif view.state not in ("running", "reloading"):
             self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: the pool is {view.state}")
         else:
-            self._reply(HTTPStatus.OK, f"ready: {view.workers} of {view.workers} slots")
+            ready = sum(slot.ready for slot in view.slots[: view.workers])
+            self._reply(HTTPStatus.OK, f"ready: {ready} of {view.workers} slots")
 
     def _reply(self, status: HTTPStatus, words: str) -> None:
         self._send(status, f"{words}\n".encode("utf-8", "backslashreplace"), _PLAIN)

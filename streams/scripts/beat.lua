@@ -10,21 +10,22 @@
 --       4  time to live of both leases, ms
 --       5  report
 --       6  field of the order to drain this instance
---       7  group
---       8  entries idle for so long are renewed, ms
---       9  idle time from which on an entry rests, ms
---      10  idle time of a suspect, ms
---      11  how many pending entries to look at, at most
---      12  which of the consumers below to begin with: 1 is the first
---      13  the entry to begin with there: "-", or "(" and an id
---      14  n: how many fields of what was swept follow, then
---      15  m: how many consumers follow whose entries are renewed, and how many after them are let go
---      16 ... n fields, m consumers, consumers to let go
+--       7  field of the order of how many workers it is to have
+--       8  group
+--       9  entries idle for so long are renewed, ms
+--      10  idle time from which on an entry rests, ms
+--      11  idle time of a suspect, ms
+--      12  how many pending entries to look at, at most
+--      13  which of the consumers below to begin with: 1 is the first
+--      14  the entry to begin with there: "-", or "(" and an id
+--      15  n: how many fields of what was swept follow, then
+--      16  m: how many consumers follow whose entries are renewed, and how many after them are let go
+--      17 ... n fields, m consumers, consumers to let go
 --
 -- Returns  {lease}                                  another has it: nothing else was done
---          {lease, lead, pause, drain, swept, next consumer, next entry, resting, let go, trouble}
+--          {lease, lead, pause, drain, size, swept, next consumer, next entry, resting, let go, trouble}
 --          lease, lead   {code, epoch, left, value} as in lease.lua
---          pause, drain  the orders' values or nil; false becomes nil
+--          pause, drain, size  the orders' values or nil; false becomes nil
 --          next          where to go on, 0 when all was looked at
 --          resting       how many entries that rest were seen, for each of the consumers to renew
 --          let go        how many entries were made suspects, for each of the consumers to let go
@@ -41,23 +42,23 @@ if lease[1] == 0 then
 end
 local lead = acquire(KEYS[3], KEYS[2], token, ARGV[3], ttl)
 redis.pcall('HSET', KEYS[4], ARGV[3], ARGV[5])  -- a server that is full refuses it: the lease matters more
-local orders = redis.call('HMGET', KEYS[5], 'pause', ARGV[6])
+local orders = redis.call('HMGET', KEYS[5], 'pause', ARGV[6], ARGV[7])
 
 local fields, renewed = {}, {}
-local at = 16
-for i = 1, tonumber(ARGV[14]) do
+local at = 17
+for i = 1, tonumber(ARGV[15]) do
   fields[i] = ARGV[at]
   at = at + 1
 end
-for i = 1, tonumber(ARGV[15]) do
+for i = 1, tonumber(ARGV[16]) do
   renewed[i] = ARGV[at]
   at = at + 1
 end
 local swept = #fields > 0 and redis.call('HMGET', KEYS[6], unpack(fields)) or {}
 
-local stream, group = KEYS[7], ARGV[7]
-local rests, budget, first = tonumber(ARGV[9]), tonumber(ARGV[11]), ARGV[13]
-local number, trouble = tonumber(ARGV[12]), false
+local stream, group = KEYS[7], ARGV[8]
+local rests, budget, first = tonumber(ARGV[10]), tonumber(ARGV[12]), ARGV[14]
+local number, trouble = tonumber(ARGV[13]), false
 local resting, gone = {}, {}
 for i = 1, #renewed do
   resting[i] = 0
@@ -93,11 +94,11 @@ end
 
 while number <= #resting + #gone and budget > 0 and not trouble do
   if number <= #resting then
-    local _, rest = claim(renewed[number], ARGV[8], 0)
+    local _, rest = claim(renewed[number], ARGV[9], 0)
     resting[number] = rest
   else
     local i = number - #resting
-    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[10])
+    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[11])
     gone[i] = done
     if deleted > 0 then  -- from 7.0 on, a claim drops what is deleted from the stream: nobody else would see it
       redis.pcall('HINCRBY', KEYS[6], 'lost', deleted)
@@ -110,4 +111,4 @@ end
 if trouble or number > #resting + #gone then
   number, first = 0, '-'
 end
-return {lease, lead, orders[1], orders[2], swept, number, first, resting, gone, trouble}
+return {lease, lead, orders[1], orders[2], orders[3], swept, number, first, resting, gone, trouble}

@@ -112,11 +112,42 @@ def test_a_drain_is_for_the_living(fleet: Fleet, hand: Hand) -> None:
     assert not fleet.undrain("web-1")
 
 
+def test_a_size_is_an_order_too(fleet: Fleet, hand: Hand) -> None:
+    ordered = fleet.scale(3, by="me@here")
+    assert ordered.order is not None
+    assert ordered.order.by == "me@here"
+    assert ordered.left() == "web-1 has 2 of 3 workers"
+    hand.report("web-1", slots={0: "busy", 1: "idle", 2: "down"})
+    assert ordered.left() == "web-1 has 2 of 3 workers"
+    hand.report("web-1", slots={0: "busy", 1: "idle", 2: "idle"})
+    ordered.wait(timeout_s=1)
+    back = fleet.scale(0, ["web-1"])
+    assert back.order is None
+    assert back.left() == "no word yet from web-1"
+    for wrong in (["web-1", "web-9"], ["web-3"]):
+        with pytest.raises(NoInstance, match=f"no living instance {wrong[-1]}; alive: web-1"):
+            fleet.scale(3, wrong)
+    with pytest.raises(ValueError, match="1 to 4096 workers, not 4097"):
+        fleet.scale(4097)
+
+
+def test_a_suggestion_is_a_value(fleet: Fleet, hand: Hand) -> None:
+    found = fleet.suggest()
+    assert (found.workers, found.backlog) == (2, 3)
+    assert fleet.suggest(most=1).wanted == 1
+    hand.die("web-1")
+    assert (fleet.suggest().decision, fleet.suggest(least=4).wanted) == ("OUT", 4)
+    with pytest.raises(NoInstance, match="no instance lives"):
+        fleet.scale(3)
+
+
 def test_no_group_is_an_error_of_its_own(server: Server, hand: Hand) -> None:
     with Fleet(server.url, STREAM, "nope") as fleet:
-        for call in (fleet.pause, fleet.resume, fleet.find_pending, fleet.pending):
+        for call in (fleet.pause, fleet.resume, fleet.find_pending, fleet.pending, fleet.suggest):
             with pytest.raises(NoGroup, match="no group nope on stream orders"):
                 call()
+        with pytest.raises(NoGroup):
+            fleet.scale(1)
         assert not fleet.status().found
     assert not hand.client.exists(keys.orders(STREAM, "nope"))
 

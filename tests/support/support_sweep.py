@@ -28,7 +28,8 @@ def pool(url: str, **changed: Any) -> Pool:
         "max_attempts": MOST, "backoff_base": 1.0, "backoff_max": 300.0, "timeout": 300.0,
         "soft_timeout": 0.0, "batch_max": 500, "batch_ms": 50.0, "block_ms": 5000, "dlq": "",
         "lease": LEASE_S, "consumer_ttl": TTL_S, "trim": "none", "drain_timeout": 30.0, "max_messages": 0,
-        "max_memory_growth": "0", "preload": True, "metrics": "off", "runtime_dir": None,
+        "max_memory_growth": "0", "max_memory": "0", "scale_target": 30.0, "scale_step": 4,
+        "scale_cooldown": 10.0, "preload": True, "metrics": "off", "runtime_dir": None,
         "stop_when_empty": False, "envelope": "auto", "once": "",
     }  # fmt: skip
     return build({**values, **changed}, metrics_asked=False)

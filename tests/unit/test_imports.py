@@ -26,6 +26,7 @@ OWNERS = {
         "supervisor/fleetcli.py",
         "supervisor/options.py",
         "supervisor/failing.py",
+        "supervisor/scalecli.py",
         "supervisor/granting.py",
     },
     "redis": {"streams"},

@@ -30,6 +30,7 @@ from rsq.supervisor.states import (
     Record,
     Reexec,
     ReopenLogs,
+    Resized,
     Rules,
     Say,
     Sight,
@@ -89,7 +90,7 @@ class Talk:
             if isinstance(event, Exited):
                 self.sees(event.slot, booted=False)
         self.said += [action.words for action in actions if isinstance(action, Say)]
-        quiet = (Say, Tell) if self.state.stage is Stage.STARTING else (Say,)
+        quiet = (Say, Resized, Tell) if self.state.stage is Stage.STARTING else (Say, Resized)
         return [
             action
             for action in actions

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rsq.ipc.segment import CAPACITY
+from rsq.supervisor.scaling import Scale
 from rsq.supervisor.settings import Pool, Trim, build, cpus, redis_url, size, trim
 from rsq.supervisor.states import Rules
 
@@ -38,6 +39,10 @@ VALUES: dict[str, Any] = {
     "drain_timeout": 30.0,
     "max_messages": 0,
     "max_memory_growth": "0",
+    "max_memory": "0",
+    "scale_target": 30.0,
+    "scale_step": 4,
+    "scale_cooldown": 10.0,
     "preload": True,
     "metrics": "127.0.0.1:9464",
     "runtime_dir": None,
@@ -76,6 +81,14 @@ def test_there_is_room_for_as_many_workers_as_were_asked_for() -> None:
     assert _build(workers=1000).rules.capacity == 1000
 
 
+def test_a_range_of_workers_makes_a_pool_that_scales_itself() -> None:
+    pool = _build(workers="2-100", max_memory="4G", scale_target=5.0, scale_step=2, scale_cooldown=1.0)
+    assert (pool.rules.workers, pool.rules.capacity) == (2, 100)
+    assert pool.rules.scale == Scale(2, 100, 5.0, 2, 1.0, 4 << 30)
+    assert _build(workers="4").rules == _build(workers="4-4").rules == _build(workers=4).rules
+    assert _build(workers="4").rules.scale is None
+
+
 def test_metrics_can_be_switched_off() -> None:
     assert _build(metrics="off").metrics.address is None
 
@@ -103,6 +116,13 @@ def test_a_secret_is_never_shown() -> None:
         ({"trim": "maxlen:-1"}, "--trim is none"),
         ({"trim": "age:1d"}, "--trim is none"),
         ({"max_memory_growth": "much"}, "is no size"),
+        ({"workers": "2-16", "max_memory": "much"}, "--max-memory 'much' is no size"),
+        ({"max_memory": "4G"}, "--workers MIN-MAX"),
+        ({"workers": "many"}, "--workers is a number"),
+        ({"workers": "16-2"}, "a range such as 2-16"),
+        ({"workers": "0-4"}, "a range such as 2-16"),
+        ({"workers": "-4"}, "a range such as 2-16"),
+        ({"workers": "2-9999"}, "up to 4096"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -135,13 +155,13 @@ def test_a_soft_limit_needs_no_hard_one() -> None:
     ],
 )
 def test_sizes(words: str, number: int) -> None:
-    assert size(words) == number
+    assert size(words, "--max-memory") == number
 
 
 @pytest.mark.parametrize("words", ["", "-1", "1T", "M", "1,5G", "200MM", "0x10"])
 def test_no_sizes(words: str) -> None:
     with pytest.raises(ValueError, match="is no size"):
-        size(words)
+        size(words, "--max-memory")
 
 
 def test_the_url_may_come_from_a_file(tmp_path: Path) -> None:
