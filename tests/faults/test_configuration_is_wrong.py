@@ -17,7 +17,7 @@ HANDLER = """
 # What is added to the command line -> what the one line says.
 WRONG: dict[tuple[str, ...], str] = {
     ("--wokers", "3"): "No such option '--wokers'",
-    ("--workers", "many"): "'many' is not a valid integer",
+    ("--workers", "many"): "a range such as 2-16, not 'many'",
     ("--redis", "http://localhost"): "Redis URL http://localhost: expected redis://",
     ("--redis", "redis://:s3cret@host:port/0"): "bad host or port",
     ("--redis-file", "none"): "--redis and --redis-file are both given",
