@@ -1,14 +1,15 @@
 """A slot: how its bytes are divided. All offsets derive from the sizes of the parts.
 
-+------+------+------+--------+-------+--------+-----------------------+---------+-------+------+
-| Seat | Desk | Ward | Ledger | Rates | Events | Journal, bank 0 and 1 | Waiting | Loans | Pipe |
-+------+------+------+--------+-------+--------+-----------------------+---------+-------+------+
++------+------+------+--------+-------+--------+-----------+---------+-------+--------+----------+------+
+| Seat | Desk | Ward | Ledger | Rates | Events | 2 journals | Waiting | Loans | Strain | Switches | Pipe |
++------+------+------+--------+-------+--------+-----------+---------+-------+--------+----------+------+
 """
 
 from __future__ import annotations
 
 from itertools import accumulate
 
+from .breakers import Strain, Switches
 from .cells import CELL, Desk, Seat, Ward
 from .journal import BANK_SIZE, Journal, Waiting
 from .ledger import Events, Ledger, Rates
@@ -25,6 +26,8 @@ _PARTS = (
     2 * BANK_SIZE,
     Waiting.SIZE,
     Loans.SIZE,
+    Strain.SIZE,
+    Switches.SIZE,
     PIPE_SIZE,
 )
 _ENDS = tuple(accumulate(_PARTS))
@@ -47,4 +50,6 @@ class Slot:
         self.journal = Journal(parts[6])
         self.waiting = Waiting(parts[7])
         self.loans = Loans(parts[8])
-        self.pipe = Pipe(parts[9])
+        self.strain = Strain(parts[9])
+        self.switches = Switches(parts[10])
+        self.pipe = Pipe(parts[11])

@@ -1,0 +1,63 @@
+"""Circuit breakers in Redis: one value per event of a group, changed only by who has seen the last one.
+
+Commands packed, replies taken apart; what the values mean is the affair of whoever calls. Everybody reads,
+steps and writes back, and of two that do so at once one is refused and begins again: so there is one order
+of events for a whole fleet, by one clock, and one probe at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import keys
+from .group import pack
+
+_SCRIPT = Path(__file__).with_name("scripts").joinpath("breaker.lua").read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the server said.
+
+    Arguments:
+        done: the change was made, or the value is as it was.
+        now_ms: its clock.
+        value: what stands there now where it was not done; None for nothing.
+    """
+
+    done: bool
+    now_ms: int
+    value: bytes | None = None
+
+
+def change(stream: str, group: str, event: str, old: bytes | None, new: bytes | None) -> bytes:
+    """EVAL that changes a breaker if it still has a value; for `seen`.
+
+    Arguments:
+        stream, group: names.
+        event: whose breaker.
+        old: the value that was read, None where there was none.
+        new: to write; None only looks.
+    """
+    key = keys.breakers(stream, group)
+    return pack("EVAL", _SCRIPT, 1, key, event, old or b"", new or b"")
+
+
+def seen(reply: Any) -> Seen:
+    """Return the answer to `change` as a value."""
+    return Seen(bool(reply[0]), reply[1], reply[2] if len(reply) > 2 else None)
+
+
+def everything(stream: str, group: str) -> bytes:
+    """HGETALL of all breakers of a group; for `values`."""
+    return pack("HGETALL", keys.breakers(stream, group))
+
+
+def values(reply: Any) -> dict[str, bytes]:
+    """Return event -> value."""
+    return {
+        name.decode("utf-8", "surrogateescape"): value
+        for name, value in zip(reply[::2], reply[1::2], strict=True)
+    }
