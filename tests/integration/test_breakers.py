@@ -131,7 +131,7 @@ def test_an_operator_has_the_last_word(call: Callable[..., list[Any]]) -> None:
 
 def test_a_server_that_refuses_says_why(server: Server, call: Callable[..., list[Any]]) -> None:
     server.client().set(keys.breakers(*NAMES), "x")
-    with pytest.raises(RuntimeError, match="breaker of created: .*WRONGTYPE"):
+    with pytest.raises(RuntimeError, match=r"breaker of created: .*WRONGTYPE"):
         breakers(call).look("created")
 
 
