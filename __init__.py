@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsq.streams.async_producer import AsyncProducer
 from rsq.streams.entry import Message
+from rsq.streams.letter import DeadLetter
 from rsq.streams.producer import Duplicate, Producer, PushError, StreamFull, producer_metrics
 from rsq.worker.handler import worker_start, worker_stop
 from rsq.worker.verdict import Reject, Retry, SoftTimeout
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncProducer",
+    "DeadLetter",
     "Duplicate",
     "Fleet",
     "Message",

@@ -21,6 +21,7 @@ from ..ipc.ledger import BATCH_BOUNDS, HANDLER_BOUNDS, WAIT_BOUNDS, C, Histogram
 from ..ipc.segment import Identity, Segment
 from ..ipc.slot import Slot
 from ..supervisor import exporter
+from ..supervisor.gallery import One
 from . import rig
 from .answer import Answer, Figure, Plot, Scale
 
@@ -121,7 +122,7 @@ def _exporter(slots: int, events: int) -> Iterator[tuple[psutil.Process, int, li
             rig.pin(core)
             os.close(ours)
             logging.disable()
-            return exporter.run(segment, listener, lifeline)
+            return exporter.run(One(segment), listener, lifeline)
 
         yield psutil.Process(stack.enter_context(_process(serve))), port, parts
         os.close(ours)

@@ -45,6 +45,8 @@ class P(IntEnum):
     METRICS_PORT = auto()
     RELOADS_FAILED = auto()
     KEEPER_PID = auto()  # as the master forked it
+    ROOT_PID = auto()  # of the root above the master, 0 when there is none
+    EMPTY = auto()  # 1 while a pool that stops when all are empty is so itself
     LEAST = auto()  # the range in which the pool scales itself; MOST is 0 when it does not
     MOST = auto()
     BY_HAND = auto()  # 1 while an operator has set how many slots are wanted
@@ -169,6 +171,7 @@ class D(IntEnum):
     WAKES = auto()  # how many requests to look after closed slots this process has met
     FORKED_AT = auto()  # real: when this process began
     MORE = auto()  # 1 while entries may be pending here, not started, that the newest batch does not name
+    EMPTY_READS = auto()  # how many reads have found nothing
 
 
 class W(IntEnum):

@@ -129,20 +129,20 @@ class Segment:
             ) from error
 
     @classmethod
-    def attach(cls, path: Path) -> Segment:
-        """Open an existing segment for reading only.
+    def attach(cls, path: Path, *, writable: bool = False) -> Segment:
+        """Open an existing segment, for reading only unless asked.
 
         Raises:
             SegmentError: it is no segment, or one of another version.
         """
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         except OSError as error:
             raise SegmentError(f"cannot read {path}: {error.strerror}") from error
         if not _fits(fd, None):
             os.close(fd)
             raise SegmentError(f"{path} is no segment of this version of rsq")
-        return cls(path, fd, writable=False)
+        return cls(path, fd, writable=writable)
 
     def close(self) -> None:
         """Unmap and close; also lets go of every lock this process holds on the file."""

@@ -11,6 +11,8 @@ from .envelope import DecodeError as DecodeError
 from .envelope import Raw as Raw
 from .envelope import field as field
 from .envelope import text as text
+from .letter import DeadLetter
+from .letter import parse as parse_letter
 
 
 def parse_id(entry: bytes) -> tuple[int, int]:
@@ -93,6 +95,11 @@ class Message:
         """All fields of the entry as they are in Redis; of fields of one name, the first."""
         flat = self.entry[1]
         return dict(reversed(dict(zip(flat[-2::-2], flat[-1::-2], strict=True)).items()))
+
+    @property
+    def letter(self) -> DeadLetter | None:
+        """The dead letter in the entry of a dead-letter stream, None when there is none in it."""
+        return parse_letter(self.entry[0], self.entry[1])
 
     @property
     def timestamp(self) -> float:

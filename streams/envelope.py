@@ -10,6 +10,9 @@
 Where an envelope has `data`, the serializer reads it. streamix-queue's is JSON to its core, and plain fields
 are text: no serializer is asked.
 
+Of a dead letter each tells what the original entry has, but not its attempts nor its key: the letter has not
+been tried before, and is a message for itself.
+
 Nothing but `DecodeError` comes from here, whatever is in the fields; and only from `unwrap`.
 """
 
@@ -19,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from . import serializers
+from .letter import META, parse
 
 Raw = list[Any]  # [id, [field, value, field, value, ...]] as the server sends it, all bytes
 Decode = Callable[[bytes], Any]
@@ -41,11 +45,14 @@ class Content(NamedTuple):
         payload: for the serializer; None when there is nothing left for it to do.
         data: the message's data when there is no payload.
         retries: attempts that others have made, as the envelope says.
+        letter: it is a dead letter's: where the serializer refuses the payload, the bytes are the data. They
+            may be why it is one.
     """
 
     payload: bytes | None
     data: Any = None
     retries: int = 0
+    letter: bool = False
 
 
 def field(fields: Raw, name: bytes) -> bytes | None:
@@ -180,9 +187,49 @@ class _Auto(Envelope):
         return _kind(fields).headers(fields)
 
 
+class _Lettered(Envelope):
+    """One of the others, in dead letters too; in one about a dead letter, that of the first entry."""
+
+    def __init__(self, kind: Envelope) -> None:
+        self._kind = kind
+        self.name, self.first, self.counts = kind.name, kind.first, kind.counts
+
+    def unwrap(self, fields: Raw) -> Content:
+        original = _original(fields)
+        if original is None:
+            return self._kind.unwrap(fields)
+        try:
+            return self._kind.unwrap(original)._replace(retries=0, letter=True)
+        except DecodeError:
+            data = field(original, b"data")
+            return Content(None, _FIELDS.unwrap(original).data if data is None else data)
+
+    def event(self, fields: Raw) -> bytes | None:
+        return self._kind.event(_original(fields) or fields)
+
+    def key(self, fields: Raw) -> bytes | None:
+        return self._kind.key(fields) if _original(fields) is None else None
+
+    def retries(self, fields: Raw) -> int:
+        return self._kind.retries(fields) if _original(fields) is None else 0
+
+    def headers(self, fields: Raw) -> dict[str, str]:
+        return self._kind.headers(_original(fields) or fields)
+
+
 _FIELDS, _OURS, _STREAMIX = Envelope(), _Ours(), _Streamix()
-AUTO: Envelope = _Auto()
-ENVELOPES: Mapping[str, Envelope] = {kind.name: kind for kind in (AUTO, _OURS, _Data(), _STREAMIX, _FIELDS)}
+AUTO: Envelope = _Lettered(_Auto())
+ENVELOPES: Mapping[str, Envelope] = {
+    AUTO.name: AUTO, **{kind.name: _Lettered(kind) for kind in (_OURS, _Data(), _STREAMIX, _FIELDS)}
+}  # fmt: skip
+
+
+def _original(fields: Raw) -> Raw | None:
+    """Return the fields of the entry that a dead letter is about, None when it is none."""
+    found = None
+    while fields[0] == META[0] and (letter := parse(b"", fields)) and letter.fields:
+        fields = found = [part for pair in letter.fields for part in pair]
+    return found
 
 
 def _kind(fields: Raw) -> Envelope:

@@ -5,9 +5,10 @@ On a narrow terminal the columns that matter least are left out; nothing is ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -38,6 +39,32 @@ _UNITS = ("", "k", "M", "G", "T", "P", "E")
 def render(view: PoolView) -> Board:
     """Return what `rsq status` prints of a pool, for rich to print."""
     return Board(view)
+
+
+def living_root(view: PoolView) -> int | None:
+    """Return the pid of the root that keeps a pool, None without one and of a pool that is gone."""
+    return None if view.state == "gone" else view.root
+
+
+def boards(views: Sequence[PoolView]) -> Iterator[Text | Board]:
+    """Yield what `rsq status` prints of some pools: those of one root below a line that says so.
+
+    Arguments:
+        views: those of one root next to each other.
+    """
+    for root, group in groupby(views, living_root):
+        pools = list(group)
+        if root:
+            slots, ready = (sum(each) for each in zip(*map(_slots, pools), strict=True))
+            facts = [f"{len(pools)} pools", f"{ready} of {slots} slots ready"]
+            facts += [f"metrics on port {pools[0].port}"] if pools[0].port else []
+            yield Text.assemble((f"root {root}", "bold"), "  ", (", ".join(facts), "dim"), "\n\n")
+        yield from map(render, pools)
+
+
+def _slots(view: PoolView) -> tuple[int, int]:
+    """Return how many slots are wanted and how many of them are ready."""
+    return view.workers, sum(slot.ready for slot in view.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +131,9 @@ def _facts(view: PoolView) -> Text:
             if view.state == "stalled"
             else f"up {span(view.uptime_s)}"
         )
-        ready = sum(slot.ready for slot in view.slots)
-        facts = [age, f"{ready} of {view.workers} slots ready{_range(view)}", f"master {view.master}"]
-        facts += [f"metrics on port {view.port}"] if view.port else []
+        slots, ready = _slots(view)
+        facts = [age, f"{ready} of {slots} slots ready{_range(view)}", f"master {view.master}"]
+        facts += [f"metrics on port {view.port}"] if view.port and not view.root else []
     facts += [f"generation {view.generation}"] if view.generation else []
     facts += [f"{view.reloads_failed} failed reloads"] if view.reloads_failed else []
     return Text(", ".join(facts), "dim")

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
 import os
-import socket
-import subprocess
 import sys
-import time
-import tomllib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -20,43 +13,34 @@ import setproctitle
 from click.core import ParameterSource
 
 from ..ipc import exitcodes
-from ..ipc.segment import Segment, SegmentError
-from ..streams import embedded
-from ..streams.connection import RedisError, explain, permanent, probe
 from ..streams.envelope import ENVELOPES
-from ..worker.handler import Handler, load
-from . import exporter, failing, logs, reexec, runtime, settings
-from .master import Master
-from .notify import Notifier
-from .shell import await_quietly
-from .spawn import ThreadsRunning, refuse_threads, settle_memory
+from . import failing, logs, reexec, root, roster, settings, starting, tomlfile
+from .link import Link
 
-log = logging.getLogger("rsq.master")
-
-_LOCK_EVERY_S = 0.2
-_EMBEDDED_S = 60.0
-_PROBE_S = 3.0
+_TABLES, _ARGUMENTS = "rsq.tables", "rsq.arguments"  # what a context remembers
 
 
 def _configure(context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
-    """Take the defaults of all other options from a TOML file."""
+    """Take the defaults of all other options from a TOML file: from the table that `obj` numbers, if any."""
     if path is None:
         return None
+    own = {"config", "pool", "check", "version", "help"}
+    known = {parameter.name for parameter in context.command.params if parameter.name} - own
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--config {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise click.UsageError(f"--config {path} is not TOML: {error}") from None
-    values = {key.replace("-", "_"): value for key, value in values.items()}
-    known = {parameter.name for parameter in context.command.params} - {"config", "check", "version", "help"}
-    if unknown := sorted(values.keys() - known):
-        raise click.UsageError(f"--config {path}: there is no setting {unknown[0]!r}")
-    for key, value in values.items():
-        if not isinstance(value, str | int | float | bool):
-            raise click.UsageError(f"--config {path}: {key} must be a single value")
-    context.default_map = values
+        outside, tables = tomlfile.read(path, known)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    context.meta[_TABLES] = len(tables)
+    context.default_map = dict(outside if context.obj is None else tables[context.obj])
     return path
+
+
+class _Command(click.Command):
+    """Remembers its arguments: each pool of a file is parsed with them anew."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
 
 
 def _option(*names: str, **values: Any) -> Callable[[_F], _F]:
@@ -75,6 +59,7 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 
 
 @click.command(
+    cls=_Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option is also a key of the TOML file: --batch-max 100 is batch-max = 100.",
 )
@@ -85,6 +70,13 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     callback=_configure,
     metavar="FILE",
     help="TOML file with any of these settings.",
+)
+@_option(
+    "--pool",
+    default="",
+    metavar="STREAM/GROUP",
+    shown="all",
+    help="Run this pool of the file's [[pool]] tables only.",
 )
 @_option(
     "--workers",
@@ -197,6 +189,13 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option("--dlq", default="", shown="STREAM:dlq, on a cluster {STREAM}:dlq", help="Stream for dead letters.")
 @_option(
+    "--dlq-handler",
+    default="",
+    metavar="MODULE:HANDLER",
+    shown="none",
+    help="Called with each dead letter, in one more process; see docs/dead-letters.md.",
+)
+@_option(
     "--drain-timeout", type=_SECONDS, default=30.0, help="Seconds for handlers to finish when the pool stops."
 )
 @_option(
@@ -241,15 +240,24 @@ def command(context: click.Context, /, **values: Any) -> int:
     """Run a pool of worker processes that handle the entries of a Redis Stream.
 
     MODULE:HANDLER is a function that takes one message: returning means done, raising means try again.
+
+    With [[pool]] tables in the file it runs a pool for each of them.
     """
     setproctitle.setproctitle("rsq: master")  # from here on no argument is seen in a process list
     _prefer_given_url(context, values)
     asked = context.get_parameter_source("metrics") is not ParameterSource.DEFAULT
-    pool = settings.build(values, metrics_asked=asked)
+    members = roster.members(_rows(context, values), metrics_asked=asked)
+    if values["pool"]:
+        members = [roster.select(members, values["pool"])]
     if values["check"]:
-        return _check(pool)
-    logs.configure(values["log_level"], values["log_format"], values["log_file"])
-    return start(pool)
+        return _check(members)
+    link = Link.inherited()
+    log_as = members[0].name if link else ""
+    logs.configure(values["log_level"], values["log_format"], values["log_file"], log_as)
+    legacy = reexec.inherited_root()
+    if len(members) == 1 and legacy is None:
+        return _under_its_name(members[0], link)
+    return root.start(members, legacy)
 
 
 def main() -> None:
@@ -267,27 +275,58 @@ def main() -> None:
     os._exit(code)
 
 
-def start(pool: settings.Pool) -> int:
-    """Prepare everything that can be wrong, then supervise; return the exit code."""
-    legacy = reexec.inherited()
-    if legacy is None:
-        await_quietly()
-    notifier = Notifier(legacy.environment if legacy else None)
-    directory = runtime.runtime_dir(pool.runtime_dir)
-    handler = _preload(pool, must=legacy is None)
+def _rows(context: click.Context, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the values of each pool: of the one that the options describe, or of every table of the file."""
+    rows = []
+    for number in range(context.meta.get(_TABLES, 0)):
+        try:
+            inner = context.command.make_context(
+                context.info_name, list(context.meta[_ARGUMENTS]), obj=number
+            )
+            _prefer_given_url(inner, inner.params)
+        except click.UsageError as error:
+            raise click.UsageError(f"[[pool]] {number + 1}: {error.format_message()}", context) from None
+        rows.append(inner.params)
+    return rows or [values]
+
+
+def _under_its_name(member: roster.Member, link: Link | None) -> int:
+    """Run one pool; what is wrong with it is told under its name when it is one of several."""
     try:
-        segment = Segment.create(directory, pool.identity, pool.rules.capacity)
-        lock_fd = legacy.lock_fd if legacy else _wait_for_lock(segment, pool, notifier)
-        for slot in range(pool.rules.workers):
-            segment.open_slot(slot)
-    except SegmentError as error:
-        raise failing.Failure(str(error), exitcodes.CANNOT_CREATE) from None
-    listener = _listen(pool, legacy)
-    server = None if legacy else _embedded_server(pool)
-    if legacy is None:
-        _probe(pool)
-    settle_memory()
-    return Master([pool], segment, lock_fd, handler, listener, legacy, notifier, server).run()
+        return starting.start(member.pool, link)
+    except ValueError as error:
+        if link is None:
+            raise
+        raise ValueError(f"pool {member.name}: {error}") from None
+    except failing.Failure as error:
+        if link is None:
+            raise
+        raise failing.Failure(f"pool {member.name}: {error}", error.code) from None
+
+
+def _check(members: Sequence[roster.Member]) -> int:
+    """Check the handlers too, except when a root tries new settings: its masters do that."""
+    instances = reexec.same_root(os.environ)
+    if instances is not None:
+        for member in members:
+            old, new = instances.get(member.name), member.pool.identity.instance
+            if old not in (None, new):
+                raise ValueError(
+                    f"pool {member.name}: instance changed from {old} to {new}: that needs a restart"
+                )
+        return exitcodes.OK
+    is_trial = reexec.same_pool(os.environ) is not None
+    if is_trial and len(members) > 1:
+        raise ValueError("the settings ask for several pools now: that needs a restart")
+    for member in members:
+        try:
+            starting.check(member.pool, os.environ)
+        except ValueError as error:
+            raise ValueError(f"pool {member.name}: {error}" if len(members) > 1 else str(error)) from None
+        spec = member.pool.spec
+        if not is_trial:
+            click.echo(f"good: {spec.work.handler} for {member.name} on {spec.source.target}")
+    return exitcodes.OK
 
 
 def _prefer_given_url(context: click.Context, values: dict[str, Any]) -> None:
@@ -307,101 +346,6 @@ def _prefer_given_url(context: click.Context, values: dict[str, Any]) -> None:
         raise click.UsageError("--redis and --redis-file are both given: which one holds?")
     if order.index(url) < order.index(file):
         values["redis_file"] = None
-
-
-def _check(pool: settings.Pool) -> int:
-    """Import the handler and nothing else; as a reload's trial, also insist on the same pool."""
-    identity = reexec.same_pool(os.environ)
-    mine = [pool.identity.stream, pool.identity.group, pool.identity.instance]
-    if identity is not None and identity != mine:
-        raise ValueError(f"stream, group or instance changed from {identity} to {mine}: that needs a restart")
-    if _preload(pool, must=True) is None:
-        load(pool.spec.work.handler)
-    if identity is None:
-        click.echo(f"good: {pool.spec.work.handler} for {pool.title} on {pool.spec.source.target}")
-    return exitcodes.OK
-
-
-def _preload(pool: settings.Pool, *, must: bool) -> Handler | None:
-    """Import the handler once for all workers.
-
-    After a reload the trial has already done it. Should it fail here all the same, the master must
-    not die of it: each new worker tries by itself then.
-    """
-    if not pool.spec.work.preload:
-        return None
-    try:
-        handler = load(pool.spec.work.handler)
-        refuse_threads()
-    except (ValueError, ThreadsRunning) as error:
-        if must:
-            raise ValueError(str(error)) from None
-        log.error("%s; new workers import it themselves", error)
-        return None
-    return handler
-
-
-def _wait_for_lock(segment: Segment, pool: settings.Pool, notifier: Notifier) -> int:
-    """Become the one master of this instance on this host; wait, not ready, while another is."""
-    told = False
-    while (fd := segment.lock_pool()) is None:
-        if not told:
-            told = True
-            words = (
-                f"instance {pool.identity.instance} of {pool.title} already runs on this host:"
-                " waiting for it to end (give this pool another --instance to run both)"
-            )
-            log.warning("%s", words)
-        notifier.status("waiting for another pool of this instance to end")
-        notifier.extend_timeout(60)
-        time.sleep(_LOCK_EVERY_S)
-    return fd
-
-
-def _listen(pool: settings.Pool, legacy: reexec.Legacy | None) -> socket.socket | None:
-    """Bind the metrics socket, so that a taken port is known before anything runs."""
-    if legacy and legacy.listener_fd >= 0:
-        return socket.socket(fileno=legacy.listener_fd)
-    address = pool.metrics.address
-    if address is None:
-        return None
-    try:
-        return exporter.bind(address)
-    except OSError as error:
-        words = f"metrics cannot be served on {address}: {error.strerror or error}"
-        if pool.metrics.asked or error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-            raise ValueError(f"{words}; choose another --metrics HOST:PORT, or off") from None
-        log.warning("%s; going on without (--metrics HOST:PORT chooses another)", words)
-        return None
-
-
-def _embedded_server(pool: settings.Pool) -> subprocess.Popen[bytes] | None:
-    """Start the embedded server when the URL asks for it."""
-    data = pool.spec.source.target.data
-    if data is None:
-        return None
-    try:
-        server = embedded.start(data)
-        embedded.wait_ready(data, time.monotonic() + _EMBEDDED_S)
-    except (RuntimeError, TimeoutError) as error:
-        raise failing.Failure(str(error), exitcodes.UNAVAILABLE) from None
-    log.info("embedded server: data in %s", data)
-    return server
-
-
-def _probe(pool: settings.Pool) -> None:
-    """Ask the server once: a wrong password or a key that is no stream ends us before anything is read.
-
-    A server that cannot be reached is no such error: the workers wait for it.
-    """
-    source = pool.spec.source
-    try:
-        probe(source.target, source.stream, source.group, _PROBE_S)
-    except RedisError as error:
-        words = explain(error, source.target)
-        if permanent(error):
-            raise ValueError(f"stream {source.stream}: {words}") from None
-        log.warning("%s; waiting for it", words)
 
 
 if __name__ == "__main__":

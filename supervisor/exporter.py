@@ -1,6 +1,6 @@
-"""The exporter: the child that shows a pool to the outside.
+"""The exporter: the child that shows a pool, or all pools of a root, to the outside.
 
-It serves the segment over HTTP, and writes into the log what workers put into their pipes. It reads
+It serves the segments over HTTP, and writes into the log what workers put into their pipes. It reads
 memory only, so it can answer however busy or dead the workers are, and whatever Redis does.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from ..ipc.pipe import Pipe
 from ..ipc.segment import Segment
 from .frames import tell
+from .gallery import Gallery
 
 log = logging.getLogger("rsq.exporter")
 
@@ -65,13 +66,13 @@ def _parsed(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def run(segment: Segment, listener: socket.socket | None, lifeline_fd: int) -> int:
+def run(gallery: Gallery, listener: socket.socket | None, lifeline_fd: int) -> int:
     """Serve until the master is gone or says so; the child's whole life.
 
     Arguments:
-        segment: of the pool, open for writing (reading a pipe moves its tail).
+        gallery: the pools, their segments open for writing (reading a pipe moves its tail).
         listener: a listening socket; None to write the log only.
-        lifeline_fd: its end means that the master is gone.
+        lifeline_fd: its end means that the master, or the root, is gone.
 
     Returns:
         The exit code.
@@ -79,17 +80,20 @@ def run(segment: Segment, listener: socket.socket | None, lifeline_fd: int) -> i
     # Here, not above: a pool's start does not wait for a web server that the exporter alone needs.
     from .web import Server
 
-    server = None if listener is None else Server(segment, listener)
-    pipes = _Pipes(segment)
+    server = None if listener is None else Server(gallery, listener)
+    pipes: dict[Segment, _Pipes] = {}
     with _terminated() as wake_fd:
         poll = select.poll()
         for fd in (wake_fd, lifeline_fd, *([server.fileno()] if server else [])):
             poll.register(fd, select.POLLIN)
+        gallery.look()
+        _drain(gallery, pipes)
         due = time.monotonic() + DRAIN_EVERY_S
         while True:
             now = time.monotonic()
             if now >= due:
-                due = now if pipes.drain() else now + DRAIN_EVERY_S
+                gallery.look()
+                due = now if _drain(gallery, pipes) else now + DRAIN_EVERY_S
             next_cut = server.expire(now) if server else None
             wait_s = (due if next_cut is None else min(due, next_cut)) - now
             ready = {fd for fd, _ in poll.poll(max(0.0, wait_s) * 1000)}
@@ -100,16 +104,27 @@ def run(segment: Segment, listener: socket.socket | None, lifeline_fd: int) -> i
     deadline = time.monotonic() + _LAST_WORDS_S
     if server is not None:
         server.finish(deadline)
-    while pipes.drain() and time.monotonic() < deadline:
+    while _drain(gallery, pipes) and time.monotonic() < deadline:
         pass
     return os.EX_OK
+
+
+def _drain(gallery: Gallery, pipes: dict[Segment, _Pipes]) -> bool:
+    """Log what has come since; tell whether there is more."""
+    more = False
+    for name, segment in gallery.pools():
+        if segment not in pipes:
+            pipes[segment] = _Pipes(segment, name)
+        more = pipes[segment].drain() or more
+    return more
 
 
 class _Pipes:
     """All pipes of a pool."""
 
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
+    def __init__(self, segment: Segment, name: str) -> None:
+        self._segment, self._name = segment, name
+        self._extra = {"pool": name} if name else {}
         self._pipes: dict[int, Pipe] = {}
         # What was dropped before our time has been told by our predecessor.
         self._dropped = {number: pipe.dropped for number, pipe in self._used()}
@@ -120,14 +135,14 @@ class _Pipes:
         for number, pipe in self._used():
             if pipe.unread:
                 for frame in pipe.take(_FRAMES_AT_ONCE):
-                    tell(number, frame)
+                    tell(number, frame, self._name)
                 more = more or pipe.unread
             dropped = pipe.dropped - self._dropped.get(number, 0)
             if dropped > 0:
                 self._dropped[number] = pipe.dropped
                 log.warning(
                     "slot %d: %d more failures than the pipe could hold are not in this log", number, dropped,
-                    extra={"slot": number},
+                    extra={**self._extra, "slot": number},
                 )  # fmt: skip
         return more
 

@@ -17,13 +17,14 @@ log = logging.getLogger("rsq.exporter")
 _ERROR_MAX = 500
 
 
-def tell(slot: int, frame: Mapping[str, Any]) -> None:
+def tell(slot: int, frame: Mapping[str, Any], pool: str = "") -> None:
     """Log a frame: a failure as warning, a dead letter as error with its traceback, notes as they say.
 
     Arguments:
         slot: whose pipe it came from.
         frame: kind (failure, dead, note), id, event, attempt, max, reason, error, traceback,
             retry_in (seconds), text, level.
+        pool: its name where there are several.
     """
     number = _number(frame.get("slot"), slot)
     level, words = line(number, frame)
@@ -32,7 +33,9 @@ def tell(slot: int, frame: Mapping[str, Any]) -> None:
     trace = frame.get("traceback")
     if trace and (level >= logging.ERROR or log.isEnabledFor(logging.DEBUG)):
         words += "\n" + printable(str(trace).rstrip(), keep="\n")
-    record = log.makeRecord(log.name, level, __file__, 0, "%s", (words,), None, extra=_fields(number, frame))
+    record = log.makeRecord(
+        log.name, level, __file__, 0, "%s", (words,), None, extra=_fields(number, frame, pool)
+    )
     at = frame.get("at")
     if isinstance(at, float):  # when it happened, not when it was read here
         record.created, record.msecs = at, at % 1 * 1000
@@ -75,9 +78,9 @@ def _number(value: object, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def _fields(slot: int, frame: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(slot: int, frame: Mapping[str, Any], pool: str) -> dict[str, Any]:
     """Return what a log in JSON gets beside the words."""
     names = {"id": "entry", "event": "event", "attempt": "attempt", "reason": "reason"}
     found = {field: frame[name] for name, field in names.items() if frame.get(name)}
     texts = {field: one_line(value) if isinstance(value, str) else value for field, value in found.items()}
-    return {"slot": slot, **texts}
+    return {**({"pool": pool} if pool else {}), "slot": slot, **texts}

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 
@@ -23,7 +22,9 @@ from ..worker import child as worker
 from ..worker.controls import DRAIN, WAKE
 from ..worker.handler import Handler
 from . import exporter, keeper, reexec
-from .helpers import Helper, Pulse, Trial
+from .gallery import One
+from .helpers import Helper, Pulse, Trial, try_anew
+from .link import Link
 from .logs import reopen
 from .settings import Pool
 from .shell import Doorbell
@@ -51,7 +52,6 @@ from .states import (
 
 log = logging.getLogger("rsq.master")
 
-TRIAL_S = 120.0
 _KEEPER_PAUSE_S = 0.5  # the trust in the lease lasts for two thirds of a second at least
 
 
@@ -67,10 +67,11 @@ class Hands:
         listener: socket.socket | None,
         bell: Doorbell,
         server: subprocess.Popen[bytes] | None,
+        link: Link | None,
     ) -> None:
         """Take over what the command line has prepared; see `Master`."""
         self._pool, self._segment, self._lock_fd, self._handler = pool, segment, lock_fd, handler
-        self._listener, self._bell = listener, bell
+        self._listener, self._bell, self._link = listener, bell, link
         self._failed: list[Event] = []
         self._trial: Trial | None = None
         self.generation = 0
@@ -78,14 +79,15 @@ class Hands:
         self.environment: dict[str, str] = {}  # what a new master needs and children must not see
         self.workers: dict[int, Child] = {}
         self.gone: dict[int, int] = {}  # slot -> pid of a process that ended in this pass
-        self.helpers: dict[str, Helper] = {
-            "exporter": Helper("exporter", self._start_exporter),
+        self.helpers = {
             "keeper": Helper(
                 "keeper", self._start_keeper, pause_max_s=_KEEPER_PAUSE_S, last_word=keeper.RELEASE
-            ),
+            )
         }
+        if link is None:
+            self.helpers["exporter"] = Helper("exporter", self._start_exporter)
         self._pulse = Pulse(keeper.limit_s(pool.fleet.lease_s))
-        if pool.spec.source.target.data is not None:
+        if link is None and pool.spec.source.target.data is not None:
             self._server = server  # kept: a forgotten Popen reaps behind our back
             known = Child(server.pid, -1) if server else None
             self.helpers["embedded server"] = Helper("embedded server", self._start_server, known)
@@ -136,6 +138,8 @@ class Hands:
     @property
     def port(self) -> int:
         """Return the port on which metrics are served, 0 when they are not."""
+        if self._link is not None:
+            return self._link.port
         return 0 if self._listener is None else int(self._listener.getsockname()[1])
 
     def pid(self, slot: int) -> int | None:
@@ -249,7 +253,7 @@ class Hands:
     def _start_exporter(self) -> Child:
         def run(control: int) -> None:
             setproctitle.setproctitle(f"rsq: exporter {self._pool.title}")
-            os._exit(exporter.run(self._segment, self._listener, control))
+            os._exit(exporter.run(One(self._segment), self._listener, control))
 
         child = fork(
             run, (fd for fd in self._own_fds() if self._listener is None or fd != self._listener.fileno())
@@ -294,16 +298,9 @@ class Hands:
                 yield helper.child.control_fd
 
     def _try(self) -> None:
-        arguments, environment = reexec.command("--check")
         identity = self._segment.identity
-        environment[f"{reexec.VARIABLE}_TRIAL"] = json.dumps(
-            [identity.stream, identity.group, identity.instance]
-        )
-        said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up and stop it
-        process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
-        )
-        self._trial = Trial(process, said, time.monotonic() + TRIAL_S)
+        words = json.dumps([identity.stream, identity.group, identity.instance])
+        self._trial = try_anew(**{f"{reexec.VARIABLE}_TRIAL": words})
 
     def _reexec(self) -> None:
         log.info("the new code imports: starting again in the same process")
@@ -321,6 +318,7 @@ class Hands:
                 helpers,
                 self.generation,
                 self.environment,
+                -1 if self._link is None else self._link.fd,
             ),
             self._bell.hold_back,
         )

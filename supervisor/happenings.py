@@ -89,6 +89,11 @@ class Happenings:
 
     on_sigint = on_sigterm
 
+    def on_drain(self) -> None:
+        """Stop, as the root says. It is no second request if the signal has come here too."""
+        if self.state.stage is not Stage.STOPPING:
+            self.on_sigterm()
+
     def on_sigquit(self) -> None:
         self.stop(OK, 0.0)
 

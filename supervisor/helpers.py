@@ -7,16 +7,19 @@ import math
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 from ..ipc.exitcodes import describe, detail_of
+from . import reexec
 from .backoff import pause_s
 from .spawn import Child
 
 log = logging.getLogger(__name__)
+TRIAL_S = 120.0
 _STEADY_S = 10.0  # one that lived this long starts with a clean record
 
 
@@ -149,3 +152,21 @@ class Trial:
         if code == 0:
             return ""
         return said[-1] if said else f"the interpreter ended with code {code}"
+
+
+def try_anew(**more: str) -> Trial:
+    """Start a fresh interpreter that checks the present settings and code.
+
+    Arguments:
+        more: variables of the environment that say whose trial it is.
+    """
+    arguments, environment = reexec.command("--check")
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up and stop it
+    process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
+        arguments,
+        env={**environment, **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+    )
+    return Trial(process, said, time.monotonic() + TRIAL_S)

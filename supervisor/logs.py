@@ -10,16 +10,27 @@ import time
 from io import TextIOWrapper
 from typing import cast
 
+from .printable import one_line
+
 _TIME = "%Y-%m-%dT%H:%M:%S"
-_FIELDS = ("slot", "entry", "event", "attempt", "reason", "stream", "group")
+_FIELDS = ("pool", "slot", "entry", "event", "attempt", "reason", "stream", "group")
 
 
 class _Text(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z WARNING [4242] words`, the first line free of line breaks."""
+    """`2026-01-31T12:00:00.123Z WARNING [4242] words`, the first line free of line breaks.
+
+    With several pools their name stands before the words.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(message)s", _TIME)
+        words = "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(process)d] %(where)s%(message)s"
+        super().__init__(words, _TIME, defaults={"where": ""})
         self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        if pool := getattr(record, "pool", ""):
+            record.where = f"{pool}: "
+        return super().format(record)
 
 
 class _File(logging.handlers.WatchedFileHandler):
@@ -55,13 +66,14 @@ class _Json(logging.Formatter):
         return json.dumps(values, ensure_ascii=False, default=str)
 
 
-def configure(level: str, form: str, file: str | None) -> None:
+def configure(level: str, form: str, file: str | None, pool: str = "") -> None:
     """Send all logs of this process and its children to one place.
 
     Arguments:
         level: debug, info, warning or error.
         form: text or json.
         file: a path, made 0600; None for standard error.
+        pool: named in every line that names no other; empty where there is only one.
 
     Raises:
         ValueError: the file cannot be opened.
@@ -73,10 +85,18 @@ def configure(level: str, form: str, file: str | None) -> None:
         except OSError as error:
             raise ValueError(f"--log-file {file} cannot be opened: {error.strerror}") from None
     handler.setFormatter(_Json() if form == "json" else _Text())
+    if pool:
+        handler.addFilter(lambda record: _name(record, one_line(pool)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.raiseExceptions = False  # a full disk or a closed standard error must not stop a worker
+
+
+def _name(record: logging.LogRecord, pool: str) -> bool:
+    if not hasattr(record, "pool"):
+        record.pool = pool
+    return True
 
 
 def reopen() -> None:

@@ -12,12 +12,14 @@ import time
 
 import setproctitle
 
+from ..ipc import exitcodes
 from ..ipc.cells import K, P, PoolState, S, SeatState
 from ..ipc.fence import Fence
 from ..ipc.segment import Segment
 from ..worker.handler import Handler
 from .hands import Hands
 from .horizon import Horizon
+from .link import Link
 from .notify import Notifier
 from .policy import begin, next_deadline, step
 from .reexec import Legacy
@@ -37,11 +39,11 @@ _STATES = {
 
 
 class Master:
-    """One pool's master. A process has one; the list of pools it may hold is for later."""
+    """One pool's master."""
 
     def __init__(
         self,
-        pools: list[Pool],
+        pool: Pool,
         segment: Segment,
         lock_fd: int,
         handler: Handler | None,
@@ -49,11 +51,12 @@ class Master:
         legacy: Legacy | None,
         notifier: Notifier,
         server: subprocess.Popen[bytes] | None,
+        link: Link | None,
     ) -> None:
         """Take over what the command line has prepared.
 
         Arguments:
-            pools: exactly one.
+            pool: what to run.
             segment: of the pool, its slots open.
             lock_fd: the pool's lock, held.
             handler: imported; None when workers import it themselves.
@@ -61,12 +64,13 @@ class Master:
             legacy: what the master before us in this process has left.
             notifier: the service manager.
             server: the embedded server, when there is one and it is ours.
+            link: to the root above; None without one.
         """
-        (self._pool,) = pools
+        self._pool, self._link = pool, link
         self._segment, self._notifier, self._fence = segment, notifier, Fence(segment.keep)
-        self._bell = Doorbell((legacy.report[0], legacy.report[1]) if legacy else None)
-        self._hands = Hands(self._pool, segment, lock_fd, handler, listener, self._bell, server)
-        self._hands.environment = notifier.export()
+        self._bell = Doorbell((legacy.report[0], legacy.report[1]) if legacy else None, link)
+        self._hands = Hands(pool, segment, lock_fd, handler, listener, self._bell, server, link)
+        self._hands.environment = {**notifier.export(), **(link.export() if link else {})}
         self._hands.private = (lock_fd, *self._bell.fds, notifier.fileno)
         if legacy:
             self._hands.adopt(legacy)
@@ -92,16 +96,27 @@ class Master:
             cells.real[P.STARTED] = time.time()
         cells.view[P.METRICS_PORT] = self._hands.port
         cells.view[P.GENERATION] = self._hands.generation
+        cells.view[P.ROOT_PID] = self._link.root if self._link else 0
+        if self._link is not None:
+            cells.view[P.EXPORTER_PID] = 0
+        cells.view[P.EMPTY] = 0
         source = self._pool.spec.source
         log.info("pool %s, instance %s, on %s", self._pool.title, source.instance, source.target)
         self._publish()
         self._hands.helpers["keeper"].ensure(time.monotonic())  # first of all: workers wait for its lease
         while self._code is None:
             self.tick()
+            if self._link is not None and self._link.is_cut and self._code is None:
+                return self._abandon()
         self._hands.end_helpers()
         cells.view[P.STATE] = PoolState.GONE
         log.info("ended")
         return self._code
+
+    def _abandon(self) -> int:
+        """End as if killed: workers finish what they run, and the keeper keeps the lease until then."""
+        log.error("the root is gone: leaving; workers finish what they run, hand back the rest and go")
+        return exitcodes.UNAVAILABLE
 
     def tick(self) -> None:
         """Wait, step, perform: one pass."""
@@ -177,6 +192,8 @@ class Master:
                 cells[P.RELOADS_FAILED] += 1
             case "stopping":
                 self._notifier.stopping()
+            case "empty":
+                cells[P.EMPTY] = int(words)
             case "status":
                 self._notifier.status(words)
 

@@ -1,4 +1,4 @@
-"""The metrics: a pool's view as Prometheus samples. docs/metrics.md explains each of them.
+"""The metrics: the views of pools as Prometheus samples. docs/metrics.md explains each of them.
 
 Labels are bounded: names of the pool, slot numbers, reasons, and the few events that have a row of
 their own. Never a pid, never an entry id.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from .. import __version__
 from ..ipc.segment import Segment
 from .exposition import Exposition, Templates, labels
+from .gallery import Gallery
 from .reading import Reader
 from .view import PoolView, SlotView
 
@@ -38,6 +39,29 @@ _COUNTERS = {
     "rsq_groups_recreated": ("groups_recreated", "Times the consumer group was gone and created again."),
 }
 
+# Gauges of a pool: metric -> (value, meaning). None: no sample.
+_POOL_GAUGES: dict[str, tuple[Callable[[PoolView], float | None], str]] = {
+    "rsq_uptime_seconds": (lambda p: p.uptime_s, "Since the master started; a reload goes on with it."),
+    "rsq_workers": (lambda p: p.workers, "Slots wanted."),
+    "rsq_workers_least": (lambda p: p.sizes.least, "The least that a pool which scales itself may want."),
+    "rsq_workers_most": (lambda p: p.sizes.most, "The most that a pool which scales itself may want."),
+    "rsq_workers_by_hand": (
+        lambda p: int(p.sizes.by_hand),
+        "1 while an operator has set how many are wanted.",
+    ),
+    "rsq_workers_busy": (lambda p: p.sizes.busy, "Workers at work, smoothed."),
+    "rsq_worker_rate": (lambda p: p.sizes.rate or None, "Entries per second of a busy worker."),
+    "rsq_unread_entries": (
+        lambda p: p.sizes.unread,
+        "Entries that the group has not read, or at least so many.",
+    ),
+    "rsq_heartbeat_age_seconds": (lambda p: p.heartbeat_s, "Since the master's last full pass."),
+    "rsq_lease_seconds": (lambda p: p.lease_s, "How long the instance lease may still be trusted."),
+    "rsq_leader": (lambda p: int(p.leading), "1 while this pool leads its group."),
+    "rsq_leader_epoch": (lambda p: p.leader_epoch, "Fencing token of the lead, whoever has it."),
+    "rsq_paused": (lambda p: int(p.paused), "1 while the group is paused."),
+}
+
 # Gauges of a slot: metric -> (value, meaning). None: no sample.
 _GAUGES: dict[str, tuple[Callable[[SlotView], float | None], str]] = {
     "rsq_in_flight": (lambda s: int(s.current is not None), "Entries in the hands of the handler."),
@@ -50,60 +74,58 @@ _GAUGES: dict[str, tuple[Callable[[SlotView], float | None], str]] = {
 
 
 _Slots = list[tuple[str, SlotView]]  # with the labels of each
+_Pools = list[tuple[str, PoolView]]
 
 
 class Metrics:
-    """Reads a segment anew for every scrape; needs nobody's help for it, and disturbs nobody."""
+    """Reads segments anew for every scrape; needs nobody's help for it, and disturbs nobody."""
 
-    def __init__(self, segment: Segment) -> None:
-        """Show an open segment."""
-        self._reader = Reader(segment)
+    def __init__(self, gallery: Gallery) -> None:
+        """Show what hangs there."""
+        self._gallery = gallery
+        self._readers: dict[Segment, Reader] = {}
         self._templates = Templates()
 
     def page(self, *, openmetrics: bool = False) -> bytes:
-        """Return all metrics of the pool, of one moment, in one of the two formats."""
-        view = self._reader.snapshot()
-        who = view.identity
-        names = labels({"stream": who.stream, "group": who.group, "instance": who.instance})
-        slots: _Slots = [(f'{names},slot="{slot.slot}"', slot) for slot in view.slots]
+        """Return all metrics of the pools, each of one moment, in one of the two formats."""
+        pools: _Pools = []
+        for _, segment in self._gallery.pools():
+            if segment not in self._readers:
+                self._readers[segment] = Reader(segment)
+            view = self._readers[segment].snapshot()
+            who = view.identity
+            names = labels({"stream": who.stream, "group": who.group, "instance": who.instance})
+            pools.append((names, view))
+        slots: _Slots = [
+            (f'{names},slot="{slot.slot}"', slot) for names, view in pools for slot in view.slots
+        ]
         text = Exposition(self._templates, openmetrics=openmetrics)
-        _of_pool(text, view, names)
+        _of_pools(text, pools)
         _of_slots(text, slots)
         _histograms(text, slots)
         return text.page()
 
 
-def _of_pool(text: Exposition, view: PoolView, names: str) -> None:
+def _of_pools(text: Exposition, pools: _Pools) -> None:
     text.family("rsq_pool", "info", "Who this pool is.")
-    text.samples("rsq_pool_info", [(f'{names},version="{__version__}"', 1)])
-    gauges = {
-        "rsq_uptime_seconds": (view.uptime_s, "Since the master started; a reload goes on with it."),
-        "rsq_workers": (view.workers, "Slots wanted."),
-        "rsq_workers_least": (view.sizes.least, "The least that a pool which scales itself may want."),
-        "rsq_workers_most": (view.sizes.most, "The most that a pool which scales itself may want."),
-        "rsq_workers_by_hand": (int(view.sizes.by_hand), "1 while an operator has set how many are wanted."),
-        "rsq_workers_busy": (view.sizes.busy, "Workers at work, smoothed."),
-        "rsq_worker_rate": (view.sizes.rate or None, "Entries per second of a busy worker."),
-        "rsq_unread_entries": (
-            view.sizes.unread,
-            "Entries that the group has not read, or at least so many.",
-        ),
-        "rsq_heartbeat_age_seconds": (view.heartbeat_s, "Since the master's last full pass."),
-        "rsq_lease_seconds": (view.lease_s, "How long the instance lease may still be trusted."),
-        "rsq_leader": (int(view.leading), "1 while this pool leads its group."),
-        "rsq_leader_epoch": (view.leader_epoch, "Fencing token of the lead, whoever has it."),
-        "rsq_paused": (int(view.paused), "1 while the group is paused."),
-    }
-    for name, (value, words) in gauges.items():
-        _gauge(text, name, words, [(names, value)])
-    _counter(text, "rsq_reloads", "Reloads to new code.", [(names, view.generation)])
-    _counter(text, "rsq_reloads_failed", "Reloads that kept the old code.", [(names, view.reloads_failed)])
-    sizes = view.sizes
-    changes = ((f'{names},reason="{why}"', count) for why, count in sizes.changes.items())
+    text.samples("rsq_pool_info", [(f'{names},version="{__version__}"', 1) for names, _ in pools])
+    for name, (value, words) in _POOL_GAUGES.items():
+        _gauge(text, name, words, ((names, value(view)) for names, view in pools))
+    done = ((names, view.generation) for names, view in pools)
+    _counter(text, "rsq_reloads", "Reloads to new code.", done)
+    failed = ((names, view.reloads_failed) for names, view in pools)
+    _counter(text, "rsq_reloads_failed", "Reloads that kept the old code.", failed)
+    changes = (
+        (f'{names},reason="{why}"', count)
+        for names, view in pools
+        for why, count in view.sizes.changes.items()
+    )
     _counter(text, "rsq_scalings", "Changes of the number of slots wanted.", changes)
-    changed = ((f'{names},reason="{why}"', when) for why, when in sizes.changed.items())
+    changed = (
+        (f'{names},reason="{why}"', when) for names, view in pools for why, when in view.sizes.changed.items()
+    )
     _gauge(text, "rsq_last_scaling_timestamp_seconds", "When that number was last changed.", changed)
-    swept = ((f'{names},what="{what}"', count) for what, count in view.swept.items())
+    swept = ((f'{names},what="{what}"', count) for names, view in pools for what, count in view.swept.items())
     _counter(text, "rsq_swept", "What sweeps have done to the group.", swept)
 
 

@@ -315,14 +315,22 @@ class _Turn(Sizing):
             self.actions.append(Fork(slot, retire, first=not self.state.booted_once))
 
     def end_when_empty(self) -> None:
-        if not self.rules.until_empty or self.state.stage is not Stage.RUNNING or self.busy():
+        if not self.rules.until_empty or self.state.stage is not Stage.RUNNING:
             return
+        empty = not self.busy() and self.is_settled()
+        if self.rules.together:
+            if empty != self.state.empty:
+                self.state = replace(self.state, empty=empty)
+                self.actions.append(Tell("empty", str(int(empty))))
+        elif empty:
+            self.say("info", "the stream is read and settled: ending")
+            self.stop(OK, self.rules.drain_s)
+
+    def is_settled(self) -> bool:
         wanted = [seat for slot, seat in self.state.seats.items() if slot < self.state.wanted]
         others = [seat for seat in self.state.seats.values() if seat.alive and seat not in wanted]
         sights = [(seat, self.sights.get(seat.slot, Sight())) for seat in wanted]
-        if not others and all(sight.settled and sight.wakes >= seat.wakes for seat, sight in sights):
-            self.say("info", "the stream is read and settled: ending")
-            self.stop(OK, self.rules.drain_s)
+        return not others and all(sight.settled and sight.wakes >= seat.wakes for seat, sight in sights)
 
     def announce(self) -> None:
         seats = [seat for slot, seat in self.state.seats.items() if slot < self.state.wanted]

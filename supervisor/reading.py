@@ -91,6 +91,7 @@ class Reader:
             paused=bool(segment.keep.view[K.PAUSED]),
             swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
             sizes=_sizes(segment, now),
+            root=view[P.ROOT_PID] or None,
         )
 
     def _slot_view(self, number: int, now: float, epoch: float, window: int) -> SlotView:

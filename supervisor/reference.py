@@ -14,8 +14,9 @@ HEAD = """# Configuration
 
 Every setting is an option, an environment variable and a key of the TOML file that `--config` (or
 `RSQ_CONFIG`) names. An option wins over the variable, the variable over the file, the file over the default.
-A wrong value, an unknown option and an unknown key are one line on standard error and exit code 78, before
-anything is read from Redis.
+In a file with `[[pool]]` tables (see [several pools](pools.md)) what stands in a table goes before what
+stands above the tables. A wrong value, an unknown option and an unknown key are one line on standard error
+and exit code 78, before anything is read from Redis.
 
 | option | variable | TOML key | default | meaning |
 | --- | --- | --- | --- | --- |
@@ -36,7 +37,7 @@ def _row(parameter: Any) -> str:
         return ""
     options = "` / `".join((*parameter.opts, *parameter.secondary_opts))
     value = "" if parameter.is_flag else f" {parameter.metavar or parameter.type.name.upper().split()[0]}"
-    key = "" if name == "config" else f"`{name.replace('_', '-')}`"
+    key = "" if name in ("config", "pool") else f"`{name.replace('_', '-')}`"
     text = (parameter.help or "").replace("|", "\\|")
     if hasattr(parameter.type, "choices"):
         value = " " + "\\|".join(parameter.type.choices)

@@ -11,6 +11,7 @@ from types import FrameType
 from ..ipc.cells import D, DeskState, W
 from ..ipc.segment import Segment
 from ..worker.tally import finished
+from .link import Link
 from .spawn import memory_of
 from .states import Sight
 
@@ -41,12 +42,14 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 class Doorbell:
     """The one thing the master waits on: signals, and a byte from a child that has booted."""
 
-    def __init__(self, report: tuple[int, int] | None = None) -> None:
+    def __init__(self, report: tuple[int, int] | None = None, link: Link | None = None) -> None:
         """Take over the signals.
 
         Arguments:
             report: the pipe for children, from before a reload.
+            link: to the root above, None without one.
         """
+        self._link = link
         self._signals_r, self._signals_w = os.pipe()
         self.report_r, self.report_w = report or os.pipe()
         for fd in (self._signals_r, self._signals_w, self.report_r, self.report_w):
@@ -58,11 +61,22 @@ class Doorbell:
         self._poll = select.poll()
         self._poll.register(self._signals_r, select.POLLIN)
         self._poll.register(self.report_r, select.POLLIN)
+        if link is not None:
+            self._poll.register(link.fd, select.POLLIN)
 
     @property
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors that are the master's alone."""
-        return self._signals_r, self._signals_w, self.report_r
+        own = (self._signals_r, self._signals_w, self.report_r)
+        return own if self._link is None else (*own, self._link.fd)
+
+    def watch(self, fd: int) -> None:
+        """Be woken by a descriptor too."""
+        self._poll.register(fd, select.POLLIN)
+
+    def forget(self, fd: int) -> None:
+        """Be woken by it no more."""
+        self._poll.unregister(fd)
 
     def hold_back(self) -> None:
         """Keep all signals for whoever takes over next, those that came since the last `wait` too."""
@@ -72,16 +86,19 @@ class Doorbell:
                 os.kill(os.getpid(), number)
 
     def wait(self, seconds: float) -> list[str]:
-        """Sleep until something happens or the time is up; return the names of signals that came."""
+        """Sleep until something happens or the time is up; return the names of signals that came.
+
+        What the root has said is among them, under the names that `link` gives it.
+        """
         self._poll.poll(max(0.0, seconds) * 1000)
         with contextlib.suppress(BlockingIOError):
             os.read(self.report_r, 4096)
-        try:
+        numbers = b""
+        with contextlib.suppress(BlockingIOError):
             numbers = os.read(self._signals_r, 4096)
-        except BlockingIOError:
-            return []
         names = [signal.Signals(number).name for number in numbers]
-        return [name for name in names if name != "SIGCHLD"]
+        said = [] if self._link is None else self._link.events()
+        return [*(name for name in names if name != "SIGCHLD"), *said]
 
 
 def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight:

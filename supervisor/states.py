@@ -46,6 +46,7 @@ class Rules:
     until_empty: bool = False
     capacity: int = 64
     scale: Scale | None = None
+    together: bool = False  # with `until_empty`: others have to be empty too, the root says when
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,12 @@ class State:
     by_hand: bool = False  # an operator has set `wanted`
     meter: Meter = field(default_factory=Meter)
     past: Past = field(default_factory=Past)  # of a pool that scales itself
+    empty: bool = False  # with `together`: everything is read and settled
 
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """A signal reached the master."""
+    """A signal reached the master, or a word of the root: see `link`."""
 
     name: str
 
@@ -268,7 +270,7 @@ class ReopenLogs:
 class Tell:
     """Tell the service manager and the readers of the segment."""
 
-    what: str  # ready, reloading, reload failed, stopping, status
+    what: str  # ready, reloading, reload failed, stopping, empty, status
     words: str = ""
 
 

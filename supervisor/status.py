@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ..ipc.exitcodes import OK
 from ..ipc.segment import Segment, SegmentError
-from .board import render
+from .board import boards, living_root, render
 from .reading import label, snapshot
 from .view import Counts, PoolView, SlotView
 
@@ -82,7 +82,12 @@ def find(directories: Sequence[Path], filters: Filters) -> tuple[list[PoolView],
         finally:
             segment.close()
     found = [view for view in views if filters.match(view)]
-    return sorted(found, key=lambda view: (view.state == "gone", *asdict(view.identity).values())), troubles
+    return sorted(found, key=_order), troubles
+
+
+def _order(view: PoolView) -> tuple[object, ...]:
+    """Living pools first, those of one root together."""
+    return (view.state == "gone", living_root(view) or 0, *asdict(view.identity).values())
 
 
 def as_json(view: PoolView) -> dict[str, Any]:
@@ -93,6 +98,7 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "workers": view.workers,
         "ready": sum(slot.ready for slot in view.slots),
         "master": view.master,
+        "root": living_root(view),
         "uptime_s": view.uptime_s,
         "heartbeat_age_s": None if math.isinf(view.heartbeat_s) else view.heartbeat_s,
         "generation": view.generation,
@@ -174,7 +180,7 @@ def _show_tables(directories: Sequence[Path], filters: Filters, watch: bool) -> 
     console = Console(highlight=False, width=wide)
     while True:
         views, troubles = find(directories, filters)
-        console.print(*map(render, views), sep="", end="")
+        console.print(*boards(views), sep="", end="")
         if not views:
             _complain(directories, troubles)
         if not watch:
@@ -184,16 +190,16 @@ def _show_tables(directories: Sequence[Path], filters: Filters, watch: bool) -> 
 
 def _show_live(directories: Sequence[Path], filters: Filters, watch: bool) -> int:
     console = Console(highlight=False)
-    boards: Group | Text = Text("")
+    shown: Group | Text = Text("")
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while watch:
                 views, troubles = find(directories, filters)
-                boards = Group(*map(render, views)) if views else Text(_nothing(directories, troubles))
-                live.update(boards, refresh=True)
+                shown = Group(*boards(views)) if views else Text(_nothing(directories, troubles))
+                live.update(shown, refresh=True)
                 time.sleep(_EVERY_S)
     finally:
-        console.print(boards)  # the last picture stays when the screen is given back
+        console.print(shown)  # the last picture stays when the screen is given back
     return OK
 
 

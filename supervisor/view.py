@@ -175,6 +175,7 @@ class PoolView:
         paused: somebody has paused the group.
         swept: `ipc.cells.Swept` in lower case -> what sweeps have done to the group, ever.
         sizes: how many slots there should be.
+        root: pid of the root above the master, None when there is none.
     """
 
     identity: Identity
@@ -195,6 +196,7 @@ class PoolView:
     paused: bool = False
     swept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SWEPT, 0))
     sizes: Sizes = field(default_factory=Sizes)
+    root: int | None = None
 
     @property
     def alive(self) -> bool:

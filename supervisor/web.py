@@ -1,4 +1,4 @@
-"""The web server of the exporter: three pages about one pool, for machines and for people.
+"""The web server of the exporter: three pages about one pool or all of a root, for machines and for people.
 
 It has to answer whatever else connects: each connection has a fixed time for all it does, there are
 only so many, and when one more comes the oldest has to go.
@@ -16,10 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..ipc.segment import Segment
 from .exposition import OPENMETRICS, TEXT
+from .gallery import Gallery
 from .metrics import Metrics
 from .reading import snapshot
+from .view import FRESH_S, PoolView
 
 log = logging.getLogger("rsq.exporter")
 
@@ -36,14 +37,14 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     timeout = 0
 
-    def __init__(self, segment: Segment, listener: socket.socket) -> None:
-        """Serve from a segment; the listener is made non-blocking."""
+    def __init__(self, gallery: Gallery, listener: socket.socket) -> None:
+        """Serve from segments; the listener is made non-blocking."""
         super().__init__(listener.getsockname()[:2], _Page, bind_and_activate=False)
         self.socket.close()
         listener.setblocking(False)  # a client may be gone again before it is accepted
         self.socket = listener
-        self.segment = segment
-        self.metrics = Metrics(segment)
+        self.gallery = gallery
+        self.metrics = Metrics(gallery)
         self._open: dict[socket.socket, float] = {}
 
     def expire(self, now: float) -> float | None:
@@ -119,34 +120,28 @@ class _Page(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, page, OPENMETRICS if openmetrics else TEXT)
 
     def _healthz(self) -> None:
-        view = snapshot(self.server.segment)
-        if view.alive:
+        age_s = self.server.gallery.heartbeat_s()
+        if age_s < FRESH_S:
             self._reply(HTTPStatus.OK, "supervision is alive")
         else:
             self._reply(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"supervision is stuck: the master's last pass was {view.heartbeat_s:.1f} s ago",
+                f"supervision is stuck: {self.server.gallery.who}'s last pass was {age_s:.1f} s ago",
             )
 
     def _readyz(self) -> None:
-        view = snapshot(self.server.segment)
-        needed = view.workers if view.sizes.least is None else min(view.sizes.least, view.workers)
-        missing = [slot for slot in view.slots if slot.slot < view.workers and not slot.ready]
-        if view.workers - len(missing) >= needed:  # those that a pool has added for a load do not count yet
-            missing = []
-        if missing and not view.lease_s:
-            words = "waiting for the instance lease"
-            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {words}")
-        elif missing:
-            words = ", ".join(
-                f"slot {slot.slot} {'booting' if slot.state == 'running' else slot.state}" for slot in missing
-            )
-            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {words}")
-        elif view.state not in ("running", "reloading"):
-            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: the pool is {view.state}")
+        gallery = self.server.gallery
+        views = {name: snapshot(segment) for name, segment in gallery.pools()}
+        faults = {name: _fault(views[name]) if name in views else "not started" for name in gallery.names}
+        missing = [f"{name}: {words}" if name else words for name, words in faults.items() if words]
+        slots = sum(view.workers for view in views.values())
+        ready = sum(slot.ready for view in views.values() for slot in view.slots[: view.workers])
+        if missing:
+            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {'; '.join(missing)}")
+        elif gallery.names == ("",):
+            self._reply(HTTPStatus.OK, f"ready: {ready} of {slots} slots")
         else:
-            ready = sum(slot.ready for slot in view.slots[: view.workers])
-            self._reply(HTTPStatus.OK, f"ready: {ready} of {view.workers} slots")
+            self._reply(HTTPStatus.OK, f"ready: {len(views)} of {len(views)} pools, {ready} slots")
 
     def _reply(self, status: HTTPStatus, words: str) -> None:
         self._send(status, f"{words}\n".encode("utf-8", "backslashreplace"), _PLAIN)
@@ -171,6 +166,23 @@ class _Page(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Keep quiet: scrapes are no news."""
+
+
+def _fault(view: PoolView) -> str:
+    """Return why a pool is not ready, empty when it is."""
+    needed = view.workers if view.sizes.least is None else min(view.sizes.least, view.workers)
+    missing = [slot for slot in view.slots if slot.slot < view.workers and not slot.ready]
+    if view.workers - len(missing) >= needed:  # those that a pool has added for a load do not count yet
+        missing = []
+    if view.state == "gone":
+        return "the pool is gone"
+    if missing and not view.lease_s:
+        return "waiting for the instance lease"
+    if missing:
+        return ", ".join(
+            f"slot {slot.slot} {'booting' if slot.state == 'running' else slot.state}" for slot in missing
+        )
+    return "" if view.state in ("running", "reloading") else f"the pool is {view.state}"
 
 
 _INDEX = "rsq: /metrics /healthz /readyz"

@@ -26,6 +26,7 @@ from .consumer import Consumer
 from .controls import Controls
 from .handler import Handler, HandlerError
 from .handler import load as load_handler
+from .letters import addressed
 from .session import Misconfigured
 from .spec import Spec
 
@@ -125,8 +126,11 @@ def main(birth: Birth, control_fd: int) -> int:
     desk = slot.desk
     _sit_down(desk)
     try:
-        handler = birth.handler or load_handler(birth.spec.work.handler)
-        serializer = load_serializer(birth.spec.work.serializer, allow_pickle=birth.spec.work.allow_pickle)
+        work = birth.spec.work
+        handler = birth.handler or load_handler(work.handler)
+        if work.letters_of:
+            handler = addressed(handler, work.letters_of)
+        serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
         handler.start()
         if controls.is_intruder:
             os._exit(0)

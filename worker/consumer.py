@@ -245,6 +245,7 @@ class Consumer:
         if not found:
             busy = len(self._shelf) or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
+            self._desk[D.EMPTY_READS] += 1
             return
         self._desk[D.SETTLED] = 0
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes

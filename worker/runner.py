@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 from ..ipc.cells import D, DeskState, W
 from ..ipc.fence import Fence
@@ -26,7 +27,7 @@ from ..ipc.ledger import C
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw
-from ..streams.envelope import ENVELOPES
+from ..streams.envelope import ENVELOPES, Decode
 from ..streams.group import Group
 from ..streams.serializers import Serializer, quick
 from .books import ACKED, Books
@@ -194,6 +195,9 @@ class Runner:
         content = self._envelope.unwrap(message.entry[1])
         message.data = content.data
         message.attempt += content.retries
+        if content.letter and content.payload is not None:
+            message.data = decoded_or_bytes(content.payload, self._decode)
+            return None
         return content.payload
 
     def _failed(
@@ -278,6 +282,16 @@ class Runner:
             return
         signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
         raise SoftTimeout(f"ran longer than {self._alarm_s:g} s")
+
+
+def decoded_or_bytes(payload: bytes, decode: Decode) -> Any:
+    """Return what the serializer makes of the payload in a dead letter, or the payload if it refuses it."""
+    try:
+        return decode(payload)
+    except MemoryError:
+        raise
+    except Exception:
+        return payload
 
 
 def as_decode_error(error: Exception) -> Exception:

@@ -21,14 +21,20 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is done with an entry, and how it is read."""
+    """What is done with an entry, and how it is read.
 
-    handler: str  # module:attribute
+    Arguments:
+        handler: module:attribute.
+        letters_of: stream and group of each pool whose dead letters are handled; empty: every entry is.
+    """
+
+    handler: str
     serializer: str
     allow_pickle: bool
     preload: bool
     envelope: str = "auto"  # see `streams.envelope`
     once_s: float = 0.0  # how long it is remembered that a message was handled; 0: not at all
+    letters_of: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

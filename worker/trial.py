@@ -19,7 +19,7 @@ from ..streams.entry import Message, Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.frames import Frame
 from .handler import Handler, examine, load
-from .runner import as_decode_error
+from .runner import as_decode_error, decoded_or_bytes
 from .spec import Retries
 from .verdict import SoftTimeout, judge
 
@@ -157,9 +157,13 @@ class Trial:
         error: BaseException | None = None
         try:
             content = self._envelope.unwrap(entry[1])
-            message.data = (
-                content.data if content.payload is None else self._serializer.decode(content.payload)
-            )
+            decode = self._serializer.decode
+            if content.payload is None:
+                message.data = content.data
+            elif content.letter:
+                message.data = decoded_or_bytes(content.payload, decode)
+            else:
+                message.data = decode(content.payload)
         except Exception as raised:
             error = as_decode_error(raised)
         else:

@@ -9,6 +9,7 @@ import pytest
 from support_pool import Pool, made
 from support_proxy import Proxy
 from support_servers import Binary, Server, found
+from support_several import Several
 from support_topology import Cluster, Everywhere, Watched
 
 MakePool = Callable[..., Pool]
@@ -82,6 +83,22 @@ def make_everywhere(ledger_server: Server, tmp_path: Path) -> Iterator[MakeEvery
     yield make
     for pool in made:
         pool.discard()
+
+
+@pytest.fixture
+def make_several(server: Server, tmp_path: Path) -> Iterator[Callable[..., Several]]:
+    """Return a function (TOML of the pools, source of handlers) -> Several on the shared server."""
+    made: list[Several] = []
+
+    def make(toml: str, handlers: str = "", **environment: str) -> Several:
+        own = tmp_path / f"pools-{len(made)}"
+        own.mkdir()
+        made.append(Several(server, own, toml, handlers, **environment))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.discard()
 
 
 @pytest.fixture(scope="session")

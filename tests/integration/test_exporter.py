@@ -27,6 +27,7 @@ from rsq.ipc.ledger import C
 from rsq.ipc.pipe import PIPE_SIZE
 from rsq.ipc.segment import Identity, Segment
 from rsq.supervisor import exporter, logs
+from rsq.supervisor.gallery import One
 from rsq.supervisor.web import CONNECTION_S, CONNECTIONS_MAX
 
 SLOTS = 2
@@ -99,7 +100,7 @@ def _pool(folder: Path, *, serve: bool = True, level: str = "info", form: str = 
         os.close(ours)
         logs.configure(level, form, str(folder / "log"))
         there()
-        os._exit(exporter.run(segment, listener, lifeline))
+        os._exit(exporter.run(One(segment), listener, lifeline))
 
     with child(work) as process:
         os.close(lifeline)

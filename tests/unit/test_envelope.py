@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rsq.streams.entry import Message
-from rsq.streams.envelope import ENVELOPES, RETRIES_MAX, DecodeError, Raw
+from rsq.streams.envelope import ENVELOPES, RETRIES_MAX, Content, DecodeError, Raw
 
 AUTO, OURS, DATA, STREAMIX, FIELDS = (ENVELOPES[n] for n in ("auto", "rsq", "data", "streamix", "fields"))
 WRAPPED = {
@@ -105,7 +105,7 @@ def test_a_first_field_that_says_so_is_the_payload(pairs: list[tuple[bytes, byte
     fields = flat(*pairs)
     for envelope in ENVELOPES.values():
         if fields[0] == envelope.first:
-            assert envelope.unwrap(fields) == (fields[1], None, 0)
+            assert envelope.unwrap(fields) == Content(fields[1], None, 0)
             assert envelope.retries(fields) == 0
 
 
@@ -120,7 +120,7 @@ def test_streamix_queue_comes_out_as_it_went_in(
     text = json.dumps(told, ensure_ascii=escaped, separators=(",", ":") if compact else None)
     fields = [b"message", text.encode()]
     for envelope in (AUTO, STREAMIX):
-        assert envelope.unwrap(fields) == (None, data, retries)
+        assert envelope.unwrap(fields) == Content(None, data, retries)
         assert envelope.event(fields) == event.encode()
         assert envelope.key(fields) == name.encode()
         assert envelope.retries(fields) == retries
@@ -131,10 +131,10 @@ def test_streamix_queue_comes_out_as_it_went_in(
 def test_ours_comes_out_as_it_went_in(data: bytes, event: bytes, key: bytes, header: str) -> None:
     fields = flat((b"event", event), (header.encode(), b"w"), (b"key", key), (b"data", data))
     for envelope in (AUTO, OURS):
-        assert envelope.unwrap(fields) == (data, None, 0)
+        assert envelope.unwrap(fields) == Content(data, None, 0)
         assert (envelope.event(fields), envelope.key(fields)) == (event, key)
         assert envelope.headers(fields) == ({} if header == "event" else {header: "w"})
-    assert DATA.unwrap(fields) == (data, None, 0)
+    assert DATA.unwrap(fields) == Content(data, None, 0)
     assert (DATA.event(fields), DATA.key(fields), DATA.headers(fields)) == (None, None, {})
 
 
@@ -142,7 +142,7 @@ def test_plain_fields_name_no_message() -> None:
     """A customer's number in a field `key` must not make two orders copies of each other."""
     fields = flat((b"key", b"7"), (b"event", b"order"), (b"raw", b"\xff"))
     for envelope in (AUTO, FIELDS):
-        assert envelope.unwrap(fields) == (None, {"key": "7", "event": "order", "raw": "\\xff"}, 0)
+        assert envelope.unwrap(fields) == Content(None, {"key": "7", "event": "order", "raw": "\\xff"}, 0)
         assert (envelope.event(fields), envelope.key(fields)) == (b"order", None)
 
 

@@ -25,6 +25,7 @@ from rsq.ipc.journal import Journal, Kind, Outcome
 from rsq.ipc.ledger import EVENTS_MAX, C, Events
 from rsq.ipc.segment import _CELLS_AT, HEADER_SIZE, Identity, Segment
 from rsq.ipc.slot import _PARTS, SLOT_SIZE
+from rsq.supervisor.gallery import One
 from rsq.supervisor.metrics import REASONS, Metrics
 from rsq.supervisor.reading import counted, label, snapshot
 from rsq.supervisor.view import SlotView
@@ -63,7 +64,7 @@ def _counters(segment: Segment, slot: int = 0) -> dict[str, int]:
 
 def _exposed(segment: Segment) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return all samples by name and labels, having read both formats."""
-    metrics = Metrics(segment)
+    metrics = Metrics(One(segment))
     text = metrics.page().decode()
     strict = list(parse_openmetrics(metrics.page(openmetrics=True).decode()))  # type: ignore[no-untyped-call]
     assert strict
@@ -411,7 +412,7 @@ def test_documentation_and_collector_name_the_same_metrics(segment: Segment) -> 
     }
     assert len(documented) == len(table)
     found = {}
-    for family in parse(Metrics(segment).page().decode()):
+    for family in parse(Metrics(One(segment)).page().decode()):
         labels = {name for sample in family.samples for name in sample.labels} - {
             "le",
             "stream",

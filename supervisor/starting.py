@@ -1,0 +1,165 @@
+"""Starting: everything that can be wrong with a pool is found here, before its master begins."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..ipc import exitcodes
+from ..ipc.segment import Segment, SegmentError
+from ..streams import embedded
+from ..streams.connection import RedisError, Target, explain, permanent, probe
+from ..worker.handler import Handler, load
+from . import exporter, failing, reexec, runtime, settings
+from .link import Link
+from .master import Master
+from .notify import Notifier
+from .shell import ToldToEnd, await_quietly
+from .spawn import ThreadsRunning, refuse_threads, settle_memory
+
+log = logging.getLogger("rsq.master")
+
+_LOCK_EVERY_S = 0.2
+_EMBEDDED_S = 60.0
+_PROBE_S = 3.0
+
+
+def start(pool: settings.Pool, link: Link | None) -> int:
+    """Prepare everything that can be wrong, then supervise; return the exit code.
+
+    Arguments:
+        pool: what to run.
+        link: to the root above; None without one.
+    """
+    legacy = reexec.inherited()
+    if legacy is None:
+        await_quietly()
+    notifier = Notifier(legacy.environment if legacy else None)
+    directory = runtime.runtime_dir(pool.runtime_dir)
+    handler = preload(pool, must=legacy is None)
+    try:
+        segment = Segment.create(directory, pool.identity, pool.rules.capacity)
+        lock_fd = legacy.lock_fd if legacy else _wait_for_lock(segment, pool, notifier, link)
+        for slot in range(pool.rules.workers):
+            segment.open_slot(slot)
+    except SegmentError as error:
+        raise failing.Failure(str(error), exitcodes.CANNOT_CREATE) from None
+    listener = None if link else listen(pool.metrics, legacy.listener_fd if legacy else -1)
+    server = None if legacy or link else embedded_server(pool.spec.source.target)
+    if legacy is None:
+        _probe(pool)
+        if link is not None and not link.prepared():
+            raise ToldToEnd(exitcodes.UNAVAILABLE)
+    settle_memory()
+    rules = replace(pool.rules, together=link is not None)
+    pool = replace(pool, rules=rules)
+    return Master(pool, segment, lock_fd, handler, listener, legacy, notifier, server, link).run()
+
+
+def check(pool: settings.Pool, environment: Mapping[str, str]) -> None:
+    """Import the handler and nothing else; as a reload's trial, also insist on the same pool.
+
+    Raises:
+        ValueError: one line about what is wrong.
+    """
+    identity = reexec.same_pool(environment)
+    mine = [pool.identity.stream, pool.identity.group, pool.identity.instance]
+    if identity is not None and identity != mine:
+        raise ValueError(f"stream, group or instance changed from {identity} to {mine}: that needs a restart")
+    if preload(pool, must=True) is None:
+        load(pool.spec.work.handler)
+
+
+def preload(pool: settings.Pool, *, must: bool) -> Handler | None:
+    """Import the handler once for all workers.
+
+    After a reload the trial has already done it. Should it fail here all the same, the master must
+    not die of it: each new worker tries by itself then.
+    """
+    if not pool.spec.work.preload:
+        return None
+    try:
+        handler = load(pool.spec.work.handler)
+        refuse_threads()
+    except (ValueError, ThreadsRunning) as error:
+        if must:
+            raise ValueError(str(error)) from None
+        log.error("%s; new workers import it themselves", error)
+        return None
+    return handler
+
+
+def _wait_for_lock(segment: Segment, pool: settings.Pool, notifier: Notifier, link: Link | None) -> int:
+    """Become the one master of this instance on this host; wait, not ready, while another is."""
+    told = False
+    while (fd := segment.lock_pool()) is None:
+        if not told:
+            told = True
+            words = (
+                f"instance {pool.identity.instance} of {pool.title} already runs on this host:"
+                " waiting for it to end (give this pool another --instance to run both)"
+            )
+            log.warning("%s", words)
+            if link is not None:
+                link.prepared()  # others need not wait with us
+        if link is not None and link.ends:
+            raise ToldToEnd(0)
+        notifier.status("waiting for another pool of this instance to end")
+        notifier.extend_timeout(60)
+        time.sleep(_LOCK_EVERY_S)
+    return fd
+
+
+def listen(metrics: settings.Metrics, inherited_fd: int) -> socket.socket | None:
+    """Bind the metrics socket, so that a taken port is known before anything runs.
+
+    Arguments:
+        metrics: the address, and whether somebody asked for it.
+        inherited_fd: the socket from before a reload, -1 for none.
+    """
+    if inherited_fd >= 0:
+        return socket.socket(fileno=inherited_fd)
+    if metrics.address is None:
+        return None
+    try:
+        return exporter.bind(metrics.address)
+    except OSError as error:
+        words = f"metrics cannot be served on {metrics.address}: {error.strerror or error}"
+        if metrics.asked or error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise ValueError(f"{words}; choose another --metrics HOST:PORT, or off") from None
+        log.warning("%s; going on without (--metrics HOST:PORT chooses another)", words)
+        return None
+
+
+def embedded_server(target: Target) -> subprocess.Popen[bytes] | None:
+    """Start the embedded server when the URL asks for it."""
+    data = target.data
+    if data is None:
+        return None
+    try:
+        server = embedded.start(data)
+        embedded.wait_ready(data, time.monotonic() + _EMBEDDED_S)
+    except (RuntimeError, TimeoutError) as error:
+        raise failing.Failure(str(error), exitcodes.UNAVAILABLE) from None
+    log.info("embedded server: data in %s", data)
+    return server
+
+
+def _probe(pool: settings.Pool) -> None:
+    """Ask the server once: a wrong password or a key that is no stream ends us before anything is read.
+
+    A server that cannot be reached is no such error: the workers wait for it.
+    """
+    source = pool.spec.source
+    try:
+        probe(source.target, source.stream, source.group, _PROBE_S)
+    except RedisError as error:
+        words = explain(error, source.target)
+        if permanent(error):
+            raise ValueError(f"stream {source.stream}: {words}") from None
+        log.warning("%s; waiting for it", words)
