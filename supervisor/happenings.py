@@ -80,19 +80,26 @@ class Happenings:
                 self.on_tried(words)
 
     def on_sigterm(self) -> None:
+        if self.state.told:  # the same request, as it went to every process
+            self.state = replace(self.state, told=False)
+        else:
+            self.on_press()
+
+    on_sigint = on_sigterm
+
+    def on_drain(self) -> None:
+        """Stop, as the root says: one request with a signal that comes before or after."""
+        if self.state.stage is not Stage.STOPPING:
+            self.on_press()
+            self.state = replace(self.state, told=True)
+
+    def on_press(self) -> None:
         if self.state.stage is Stage.STOPPING:
             self.say("warning", "asked to stop again: not waiting any longer")
             self.state = replace(self.state, deadline=self.now)
         else:
             self.say("info", f"stopping: what runs has {self.rules.drain_s:g} s to finish")
             self.stop(OK, self.rules.drain_s)
-
-    on_sigint = on_sigterm
-
-    def on_drain(self) -> None:
-        """Stop, as the root says. It is no second request if the signal has come here too."""
-        if self.state.stage is not Stage.STOPPING:
-            self.on_sigterm()
 
     def on_sigquit(self) -> None:
         self.stop(OK, 0.0)

@@ -20,10 +20,10 @@ GO = b"g"
 # What the root may say else, and which event of the policy that is.
 DRAIN, PRESS, QUIT, RELOAD, MORE, FEWER, LOGS = b"d", b"D", b"q", b"h", b"+", b"-", b"u"
 _EVENTS = {
-    DRAIN: "DRAIN", PRESS: "SIGTERM", QUIT: "SIGQUIT", RELOAD: "SIGHUP", MORE: "SIGTTIN", FEWER: "SIGTTOU",
+    DRAIN: "DRAIN", PRESS: "PRESS", QUIT: "SIGQUIT", RELOAD: "SIGHUP", MORE: "SIGTTIN", FEWER: "SIGTTOU",
     LOGS: "SIGUSR1",
 }  # fmt: skip
-_ENDS = ("DRAIN", "SIGTERM", "SIGQUIT")
+_ENDS = ("DRAIN", "PRESS", "SIGQUIT")
 
 
 def pair() -> tuple[int, int]:

@@ -126,6 +126,7 @@ class State:
     stage: Stage = Stage.STARTING
     deadline: float = 0.0  # STOPPING: when patience ends
     code: int = OK  # STOPPING: the exit code
+    told: bool = False  # STOPPING: the root has said so, a signal may still come
     booted_once: bool = False
     trial: bool = False  # a fresh interpreter tries the new code
     rolling: bool = False

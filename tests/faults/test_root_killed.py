@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-import psutil
 import pytest
 from support_pool import numbers, until
-from support_several import Several
+from support_several import Several, is_gone
 
 HANDLERS = """
     def slow(message):
@@ -39,7 +38,7 @@ def test_masters_leave_and_workers_finish(make_several: Callable[..., Several], 
     running = {stream: pools.workers(stream) for stream in ids}
     pools.signal(signal.SIGKILL)
     assert pools.wait() == -signal.SIGKILL
-    until(lambda: not {*masters} & {*pools.strays()}, "the end of the masters")
+    until(lambda: all(map(is_gone, masters)), "the end of the masters")
     assert {stream: pools.workers(stream) for stream in ids} == running, "a handler was cut off"
     if replaced == "at once":
         pools.start()
@@ -75,5 +74,5 @@ def test_a_root_that_is_killed_before_all_are_prepared(make_several: Callable[..
     pools.signal(signal.SIGKILL)
     pools.wait()
     (pools.folder / "go on").touch()
-    until(lambda: not any(map(psutil.pid_exists, masters)), "their end")
+    until(lambda: all(map(is_gone, masters)), "their end")
     assert pools.redis.xinfo_groups("orders") == []

@@ -289,8 +289,7 @@ def test_a_drained_pool_stays_away_until_a_reload(make: Make) -> None:
 
 
 def test_an_embedded_server_is_shared(make: Make, tmp_path: Path) -> None:
-    pools = make('redis = "embedded:data"\n' + TWO, RSQ_REDIS="")
-    del pools.environment["RSQ_REDIS"]
+    pools = make('\n    redis = "embedded:data"\n' + TWO)
     pools.start(ready=2)
     family = [_title(pid) for pid in pools.family()]
     assert sum("redis-server" in title for title in family) == 1

@@ -61,7 +61,7 @@ class Several:
         self.write(handlers)
         self.settle(toml)
         self.environment = {
-            **os.environ, "LEDGER_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1", "RSQ_REDIS": server.url,
+            **os.environ, "LEDGER_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1",
             **more,
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
@@ -74,6 +74,7 @@ class Several:
     def settle(self, toml: str) -> None:
         """Write the settings anew, those of all pools that tests want above them."""
         usual = f"""
+            redis = "{self.server.url}"
             workers = 2
             instance = "test"
             group = "{GROUP}"
@@ -335,6 +336,14 @@ class Several:
         counted = self.counters(stream)
         assert (counted["READ"], counted["DEAD"], counted["LOST"]) == (len(everything), len(gone), 0)
         assert counted["HANDLED"] == len(everything) - len(gone)
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended, its children told, whether anybody has reaped it or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _text(value: Any) -> str:
