@@ -43,3 +43,12 @@ def handle(message: Message) -> None:
             time.sleep(3600)
     total = _prices[order["item"]] * order["amount"]
     assert total > 0
+
+
+def report(message: Message) -> None:
+    """Handle one dead letter: see pools.toml."""
+    letter = message.letter
+    assert letter is not None
+    print(
+        f"order {letter.origin_id} is dead after {letter.attempts} attempts: {letter.reason} {letter.error}"
+    )

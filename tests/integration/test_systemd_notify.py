@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support_pool import DEADLINE_S, Pool
 from support_servers import Server
+from support_several import Several
 
 HANDLER = """
 def handle(message):
@@ -85,6 +86,34 @@ def test_a_refused_reload_is_over(pool: Pool, manager: Manager) -> None:
     manager.wait_for("READY")
     assert "reload refused" in pool.log()
     assert pool.stop() == 0
+
+
+def test_the_root_speaks_for_several_pools(server: Server, tmp_path: Path, manager: Manager) -> None:
+    """READY when all are; the watchdog; a reload is over when every pool's is; one refused is over too."""
+    pools = Several(server, tmp_path, '[[pool]]\nstream = "orders"\n[[pool]]\nstream = "mails"\n')
+    pools.environment |= {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "2000000"}
+    try:
+        pools.start()
+        heard = manager.wait_for("READY")
+        assert (heard["MAINPID"], heard["STATUS"]) == (str(pools.pid), "2 of 2 pools run")
+        assert (pools.booted("orders"), pools.booted("mails")) == (2, 2)
+        manager.wait_for("WATCHDOG")
+        old = {*pools.workers("orders"), *pools.workers("mails")}
+        pools.signal(signal.SIGHUP)
+        assert int(manager.wait_for("RELOADING")["MONOTONIC_USEC"]) > 0
+        manager.wait_for("READY")
+        assert not old & {*pools.workers("orders"), *pools.workers("mails")}
+        manager.wait_for("WATCHDOG")
+        pools.settle("wrong = 1\n")
+        pools.signal(signal.SIGHUP)
+        manager.wait_for("RELOADING")
+        manager.wait_for("READY")
+        assert "reload refused" in pools.log()
+        pools.signal(signal.SIGTERM)
+        manager.wait_for("STOPPING")
+        assert pools.wait() == 0
+    finally:
+        pools.discard()
 
 
 def test_not_ready_without_a_server(pool: Pool, manager: Manager, server: Server) -> None:

@@ -141,6 +141,19 @@ def test_the_example_is_accepted_by_the_program(tmp_path: Path) -> None:
     assert "orders:handle for orders/mailer" in checked.stdout
 
 
+def test_the_example_of_several_pools_is_accepted(tmp_path: Path) -> None:
+    for module, name in (("orders", "handle"), ("mails", "send"), ("failures", "report")):
+        (tmp_path / f"{module}.py").write_text(f"def {name}(message):\n    pass\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RSQ_")}
+    checked = subprocess.run(
+        [sys.executable, "-m", "rsq.supervisor.cli", "--config", DEPLOY / "pools.toml", "--check"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (checked.returncode, checked.stderr) == (0, "")
+    names = [line.split(" for ")[1].split(" on ")[0] for line in checked.stdout.splitlines()]
+    assert names == ["orders/shop", "mails/shop", "orders:dlq/shop"]
+
+
 def test_every_setting_that_the_example_shows_exists(tmp_path: Path) -> None:
     text = (DEPLOY / "example.toml").read_text()
     uncommented = re.sub(r"^# ([a-z-]+ = )", r"\1", text, flags=re.MULTILINE)

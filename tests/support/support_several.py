@@ -87,7 +87,7 @@ class Several:
         kept = [
             line for line in textwrap.dedent(usual).splitlines() if line.split("=")[0].strip() not in keys
         ]
-        self.config.write_text("\n".join(kept) + textwrap.dedent(toml))
+        self.config.write_text("\n".join([*kept, textwrap.dedent(toml)]))
 
     def command(self, *options: str) -> list[str]:
         """Return the command line."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import fakeredis
 import msgpack
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rsq.streams import letter
 from rsq.streams.deadletter import DeadLetter, DeadLetters, Foreign, parse, write_command
+from rsq.streams.entry import Message
+from rsq.streams.envelope import ENVELOPES
+from rsq.worker.runner import decoded_or_bytes
 
 META: dict[str, bytes] = {
     "v": b"1",
@@ -205,3 +210,83 @@ def test_the_module_s_table_is_the_format() -> None:
         line.split()[0] for line in (letter.__doc__ or "").splitlines() if line.startswith("    rsq:")
     ]
     assert documented == [name.decode() for name in letter.META]
+
+
+# As a handler sees it
+
+
+def _message(*fields: bytes, **changed: bytes) -> Message:
+    entry: list[Any] = [b"7-0", flat(*fields, **changed)]
+    return Message(entry, _data(entry[1]))
+
+
+def _data(fields: list[bytes], envelope: str = "auto") -> Any:
+    content = ENVELOPES[envelope].unwrap(fields)
+    if content.payload is None:
+        return content.data
+    return (
+        decoded_or_bytes(content.payload, orjson.loads) if content.letter else orjson.loads(content.payload)
+    )
+
+
+def test_a_message_that_is_a_letter() -> None:
+    """Its story is that of the letter, its data and event are those of the original entry."""
+    message = _message(b"data", b'{"n":1}', b"event", b"paid")
+    assert (message.data, message.event, message.id) == ({"n": 1}, "paid", "7-0")
+    letter_ = message.letter
+    assert letter_ is not None
+    assert (letter_.origin_id, letter_.reason, letter_.attempts) == ("1-1", "max_attempts", 3)
+    assert letter_.fields == ((b"data", b'{"n":1}'), (b"event", b"paid"))
+    assert _message(b"a", b"1", b"b", b"2").data == {"a": "1", "b": "2"}
+    packed = msgpack.packb([b"data", b"[1]"])
+    assert _message(letter.PACKED_FIELD, packed, packed=b"1").data == [1]
+
+
+def test_what_cannot_be_decoded_is_bytes_in_the_hands_of_a_handler_of_letters() -> None:
+    """It is most likely why the entry is dead: to fail at it again would hide the letter for good."""
+    assert _message(b"data", b"not JSON").data == b"not JSON"
+
+
+def test_a_letter_of_any_envelope_is_a_message_for_itself() -> None:
+    """Its data, event and headers are the original entry's, its attempts its own; no other is its copy."""
+    told = b'{"id":"m-1","event":"paid","data":[7],"retries":2,"timestamps":{"created":"then"}}'
+    fields = flat(b"message", told)
+    for name in ("auto", "streamix"):
+        envelope = ENVELOPES[name]
+        assert (_data(fields, name), envelope.event(fields)) == ([7], b"paid")
+        assert (envelope.retries(fields), envelope.unwrap(fields).retries, envelope.key(fields)) == (
+            0,
+            0,
+            None,
+        )
+        assert envelope.headers(fields) == {"created": "then"}
+    ours = flat(b"data", b"1", b"key", b"k", b"event", b"e", b"more", b"m")
+    assert (ENVELOPES["rsq"].key(ours), ENVELOPES["rsq"].headers(ours)) == (None, {"more": "m"})
+    packed = flat(letter.PACKED_FIELD, msgpack.packb([b"data", b"1", b"event", b"e"]), packed=b"1")
+    assert ENVELOPES["auto"].event(packed) == b"e"
+
+
+def test_a_letter_in_another_envelope_than_expected_is_shown_as_it_is() -> None:
+    """That may be why it is one."""
+    assert _data(flat(b"data", b"[1]"), "streamix") == b"[1]"
+    assert _data(flat(b"a", b"1"), "rsq") == {"a": "1"}
+
+
+def test_a_letter_about_a_letter_has_the_data_of_the_first_entry() -> None:
+    assert _message(*flat(b"data", b"[1]")).data == [1]
+
+
+def test_what_only_looks_like_a_letter_is_an_entry_as_any() -> None:
+    message = _message(b"data", b"[1]", attempts=b"many")
+    assert (message.letter, message.data) == (None, [1])
+    with pytest.raises(ValueError, match="invalid literal"):
+        _message(b"data", b"not JSON", attempts=b"many")
+    plain = Message([b"1-0", [b"data", b"[1]"]], [1])
+    assert plain.letter is None
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=40).map(lambda parts: parts * 2))
+def test_any_fields_are_data_or_a_decode_error(parts: list[bytes]) -> None:
+    for fields in (parts, flat(*parts), flat(*flat(*parts)), [b"rsq:v", b"1", *parts]):
+        with contextlib.suppress(ValueError):
+            _data(fields)

@@ -46,6 +46,7 @@ from rsq.supervisor.states import (
 )
 
 TERM, INT, QUIT, HUP = (Signalled(f"SIG{name}") for name in ("TERM", "INT", "QUIT", "HUP"))
+DRAIN, PRESS = Signalled("DRAIN"), Signalled("PRESS")  # words of a root
 TTIN, TTOU, USR1 = (Signalled(f"SIG{name}") for name in ("TTIN", "TTOU", "USR1"))
 GOOD = EXITED + OK
 SEGV = int(signal.SIGSEGV)
@@ -474,6 +475,23 @@ def test_a_worker_that_has_drained_when_it_should_be_killed_has_drained() -> Non
     assert talk.hears(Exited(0, GOOD)) == [ended(0, Cause.CLEAN), Leave(OK)]
 
 
+@pytest.mark.parametrize("first", ["root", "signal"])
+def test_a_drain_that_comes_on_two_ways_is_one(first: str) -> None:
+    """From the root, and by a signal that went to every process; what comes after that hurries."""
+    talk = running(1, drain_s=100.0).runs(0)
+    ways = [DRAIN, TERM] if first == "root" else [TERM, DRAIN]
+    assert talk.hears(ways[0]) == [Tell("stopping"), Drain(0)]
+    assert talk.hears(ways[1]) == []
+    assert talk.hears(DRAIN) == []
+    assert Kill(0, Cause.SHUTDOWN) in talk.hears(TERM)
+
+
+def test_the_root_may_end_the_patience() -> None:
+    talk = running(1, drain_s=100.0).runs(0)
+    assert talk.hears(DRAIN) == [Tell("stopping"), Drain(0)]
+    assert Kill(0, Cause.SHUTDOWN) in talk.hears(PRESS)
+
+
 def test_a_second_term_hurries() -> None:
     talk = running(1)
     talk.hears(TERM)
@@ -520,6 +538,19 @@ def test_stop_when_empty() -> None:
     assert crashed == [ended(1, Cause.CRASH, SEGV), Fork(1)]
     assert talk.boots(1) == [booted(1), Tell("stopping"), Drain(0), Drain(1)]
     assert talk.hears(Exited(0, GOOD), Exited(1, GOOD))[-1] == Leave(OK)
+
+
+def test_stop_when_all_are_empty_is_for_the_root_to_say() -> None:
+    """What the root has to know is told whenever it changes, and nobody stops for that."""
+    talk = running(2, until_empty=True, together=True)
+    talk.sees(0, settled=True)
+    assert talk.sees(1, settled=True).hears() == [Tell("empty", "1")]
+    assert talk.hears() == []
+    assert talk.sees(0, settled=False).hears() == [Tell("empty", "0")]
+    talk.sees(0, settled=True).hears()
+    assert talk.hears(Exited(1, SEGV)) == [ended(1, Cause.CRASH, SEGV), Fork(1), Tell("empty", "0")]
+    assert talk.boots(1) == [booted(1), Tell("empty", "1")]
+    assert talk.hears(DRAIN) == [Tell("stopping"), Drain(0), Drain(1)]
 
 
 def test_stop_when_empty_waits_for_the_entries_of_a_closed_slot() -> None:
