@@ -35,7 +35,7 @@ from .logs import reopen
 from .notify import Notifier
 from .reexec import RootLegacy
 from .rootpolicy import begin, next_deadline, step
-from .rootstates import Action, End, Event, Gone, Kill, Leave, Phase, Prepared, Send, Sight, Start
+from .rootstates import LISTENING, Action, End, Event, Gone, Kill, Leave, Phase, Prepared, Send, Sight, Start
 from .roster import Member
 from .shell import Doorbell, await_quietly
 from .spawn import Child, fork, reap
@@ -120,9 +120,8 @@ class Root:
     def tick(self) -> None:
         """Wait, step, perform: one pass."""
         now = time.monotonic()
-        helpers = self._helpers.values()
         due = next_deadline(self._state, now, until_empty=self._until_empty)
-        due = min(due, *(helper.due for helper in helpers if helper.child is None), math.inf)
+        due = min(due, *(helper.due for helper in self._wanted if helper.child is None), math.inf)
         due = min(due, now + (self._notifier.watchdog_interval_s or math.inf))
         events: list[Event] = [Signalled(name) for name in self._bell.wait(due - now)]
         events += self._gather()
@@ -131,16 +130,17 @@ class Root:
         self._state, actions = step(self._state, events, self._look(now), now)
         for action in actions:
             self._perform(action)
-        for helper in helpers:
-            # Before all is prepared there is nothing to show, and a line too many in the log.
-            if self._code < 0 and (self._state.stage is not Stage.STARTING or self._shows):
-                helper.ensure(now)
+        for helper in self._wanted:
+            helper.ensure(now)
         self._heartbeat.beat()
         self._keep_patience(now)
 
     @property
-    def _shows(self) -> bool:
-        return any(charge.phase in (Phase.STARTING, Phase.RUNNING) for charge in self._state.charges.values())
+    def _wanted(self) -> Sequence[Helper]:
+        """Return the helpers that are to be there: none before all pools are prepared, none at the end."""
+        begun = self._state.stage is Stage.RUNNING
+        begun = begun or any(charge.phase in LISTENING for charge in self._state.charges.values())
+        return list(self._helpers.values()) if self._code < 0 and begun else []
 
     # What happened
 
