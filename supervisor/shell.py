@@ -20,10 +20,6 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGU
 SIGNAL_NUMBERS = tuple(getattr(signal, name) for name in SIGNALS)
 
 
-class ToldToEnd(SystemExit):
-    """The process was asked to end before there was a pool to drain."""
-
-
 def await_quietly() -> None:
     """Before there is a pool, end on request and take no other signal for an order to die.
 
@@ -36,7 +32,7 @@ def await_quietly() -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise ToldToEnd(0)
+    os._exit(0)  # an exception could be lost in a callback of the import system
 
 
 class Doorbell:

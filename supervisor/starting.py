@@ -19,7 +19,7 @@ from . import exporter, failing, reexec, runtime, settings
 from .link import Link
 from .master import Master
 from .notify import Notifier
-from .shell import ToldToEnd, await_quietly
+from .shell import await_quietly
 from .spawn import ThreadsRunning, refuse_threads, settle_memory
 
 log = logging.getLogger("rsq.master")
@@ -54,7 +54,7 @@ def start(pool: settings.Pool, link: Link | None) -> int:
     if legacy is None:
         _probe(pool)
         if link is not None and not link.prepared():
-            raise ToldToEnd(exitcodes.UNAVAILABLE)
+            raise SystemExit(exitcodes.UNAVAILABLE)
     settle_memory()
     rules = replace(pool.rules, together=link is not None)
     pool = replace(pool, rules=rules)
@@ -108,7 +108,7 @@ def _wait_for_lock(segment: Segment, pool: settings.Pool, notifier: Notifier, li
             if link is not None:
                 link.prepared()  # others need not wait with us
         if link is not None and link.ends:
-            raise ToldToEnd(0)
+            raise SystemExit(0)
         notifier.status("waiting for another pool of this instance to end")
         notifier.extend_timeout(60)
         time.sleep(_LOCK_EVERY_S)

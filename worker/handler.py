@@ -161,8 +161,6 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except BaseException as error:
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            raise  # not the module's own: the pool was told to end while it imports
         if isinstance(error, ModuleNotFoundError) and (
             name == error.name or name.startswith(f"{error.name}.")
         ):

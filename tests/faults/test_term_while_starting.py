@@ -30,3 +30,23 @@ def test_it_ends_with_exit_code_0(make_pool: Callable[..., Pool]) -> None:
     pool.release("go")
     assert pool.run() == 0
     pool.assert_exact(ids)
+
+
+def test_while_the_handlers_module_is_imported(make_pool: Callable[..., Pool]) -> None:
+    """It must not be an exception: one that is raised in a callback, as imports have them, is lost."""
+    pool = make_pool("""
+        import weakref
+        class Thing:
+            pass
+        def callback(_):
+            ledger().set("imports", 1)
+            time.sleep(0.01)
+        while True:
+            thing = Thing()
+            reference = weakref.ref(thing, callback)
+            del thing
+        """)
+    pool.start(ready=False)
+    until(lambda: pool.books.get("imports"), "its import")
+    assert pool.stop() == 0
+    assert not pool.runtime.exists() or not list(pool.runtime.glob("*.seg"))
