@@ -40,6 +40,7 @@ def test_masters_leave_and_workers_finish(make_several: Callable[..., Several], 
     assert pools.wait() == -signal.SIGKILL
     until(lambda: all(map(is_gone, masters)), "the end of the masters")
     assert {stream: pools.workers(stream) for stream in ids} == running, "a handler was cut off"
+    assert len(pools.strays()) == 4 + 2, "nobody keeps the lease of a worker"
     if replaced == "at once":
         pools.start()
         pools.wait_log("of a former master, still works in it: waiting", 2)
