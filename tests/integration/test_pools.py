@@ -308,3 +308,19 @@ def test_an_embedded_server_is_shared(make: Make, tmp_path: Path) -> None:
     assert pools.stop() == 0
     with pools.segment("orders") as segment:
         assert segment.pool.view[P.MASTER_PID]
+
+
+def test_an_exporter_that_dies_is_replaced(make: Make) -> None:
+    """It opens the memory of all pools itself: their numbers go on, and failures reach the log as before."""
+    handlers = """
+        def fails(message):
+            raise ValueError("no")
+        """
+    pools = make(TWO + 'handler = "app:fails"\nmax-attempts = 1\n', handlers).start(ready=2)
+    (exporter,) = [child for child in psutil.Process(pools.pid).children() if "exporter" in _title(child.pid)]
+    os.kill(exporter.pid, signal.SIGKILL)
+    pools.wait_log("exporter: its process died: SIGKILL; a new one starts in 0.0 s")
+    until(lambda: pools.get("readyz") == (200, "ready: 2 of 2 pools, 3 slots\n"), "its successor")
+    (entry,) = pools.push("mails", numbers(1))
+    pools.wait_log(f"] mails/workers: slot 0: entry {entry} dead-lettered after 1 attempt")
+    assert pools.stop() == 0
