@@ -279,7 +279,7 @@ class _Turn:
         That is so if all were empty, if then each slot's next read found nothing once more, and if nothing
         was finished in between: nobody ran who could have pushed something new.
         """
-        seen = {name: self.sight(name).empty for name in self.alive()}
+        seen = {name: self.sight(name).empty for name in self.alive(*ALIVE, Phase.ABSENT)}
         found = {name: empty for name, empty in seen.items() if empty is not None}
         if not found or len(found) < len(seen) or self.state.stage is not Stage.RUNNING:
             self.state = replace(self.state, empty=None)

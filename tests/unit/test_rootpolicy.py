@@ -236,6 +236,19 @@ def test_empty_is_only_empty_when_all_are_at_one_time() -> None:
     assert talk.hears() == [Send("a", link.DRAIN), Send("b", link.DRAIN)]
 
 
+def test_a_pool_that_waits_to_be_started_again_is_not_empty() -> None:
+    """What its dead master's workers hand back is still to be done."""
+    talk = running("a", "b")
+    talk.sees("a", empty=(7, (10, 10)))
+    talk.hears(Gone("b", KILLED))
+    talk.hears(Gone("b", KILLED))
+    assert talk.phase("b") is Phase.ABSENT
+    for reads in range(11, 30, 3):
+        talk.sees("a", empty=(7, (reads, reads)))
+        assert talk.hears() == []
+    assert talk.state.stage is Stage.RUNNING
+
+
 def test_words_of_strangers_change_nothing() -> None:
     talk = running("a")
     before = talk.state
