@@ -11,6 +11,9 @@ from support_producers import FACES, Make
 from support_servers import Server
 
 from rsq import PushError, StreamFull
+from rsq.streams import frames, keys
+from rsq.streams.frames import Frame
+from rsq.streams.lanes import Lane
 from rsq.streams.producer import Producer
 
 STREAM = "orders"
@@ -142,3 +145,23 @@ def test_the_memory_of_what_was_sent_goes_away(client: Any, server: Server) -> N
     (key,) = (key for key in client.keys("*") if key != STREAM.encode())
     assert 0 < client.pttl(key) <= 600_000
     assert key.startswith(b"rsq.push:6:{orders}:sent:")
+
+
+def test_a_call_that_comes_after_its_successor_does_nothing(client: Any, server: Server) -> None:
+    """The network may deliver a first attempt when the producer has long gone on."""
+    frame, names = Frame(), [STREAM, keys.sent(STREAM, "t.0")]
+    pool = client.connection_pool
+
+    def call(number: int, payload: bytes) -> Any:
+        link = pool.get_connection()
+        try:
+            lane, piece = Lane("t.0", number), frame.piece(payload)
+            link.send_packed_command([frames.script(names, lane, b"unread", 10, 0, frame, [piece])])
+            return link.read_response()
+        finally:
+            pool.release(link)
+
+    first, second = call(1, b"1"), call(2, b"2")
+    assert call(2, b"2") == second
+    assert call(1, b"1") == [b"late"]
+    assert [row[0] for row in client.xrange(STREAM)] == [first[3], second[3]]
