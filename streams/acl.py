@@ -7,7 +7,7 @@ something else in every version. The words are those that 6.2 and 7.0 both take.
 import re
 from collections.abc import Sequence
 
-from .keys import own
+from .keys import own, pushed
 
 # What a pool sends itself, its scripts included: those run with the rights of the user who calls them.
 POOL = (
@@ -38,7 +38,8 @@ def words(user: str, stream: str, group: str, dlq: str) -> list[str]:
     """
     if not user or re.search(r"[\s\0]", user):
         raise ValueError(f"--user {user!r}: the server takes no empty name and none with spaces")
-    patterns = [pattern(stream), pattern(dlq), pattern(own(stream, group, "")) + "*"]
+    patterns = [pattern(stream), pattern(dlq)]
+    patterns += [f"{pattern(kept)}*" for kept in (own(stream, group, ""), pushed(stream, ""))]
     commands = [f"+{command}" for command in (*CONNECTION, *POOL, *TOOLS)]
     keys = [f"~{word}" for word in patterns]
     return ["ACL", "SETUSER", user, "on", "resetkeys", "resetchannels", *keys, "-@all", *commands]

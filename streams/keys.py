@@ -125,12 +125,18 @@ def swept(stream: str, group: str) -> str:
 
 def sent(stream: str, lane: str) -> str:
     """What the last exchange in a lane of a producer did: a string with a time to live."""
-    return _push(stream, f"sent:{lane}")
+    return pushed(stream, f"sent:{lane}")
 
 
 def unique(stream: str, key: str) -> str:
     """Id of the entry that was pushed as the only one of its key: a string with a time to live."""
-    return _push(stream, f"unique:{key}")
+    return pushed(stream, f"unique:{key}")
+
+
+def pushed(stream: str, name: str) -> str:
+    """Name of a key that producers keep for a while."""
+    base = stream if _tagged(stream) else f"{{{stream}}}"
+    return f"rsq.push:{len(stream)}:{base}:{name}"
 
 
 def mark(stream: str, group: str, key: bytes) -> str:
@@ -152,11 +158,6 @@ def breakers(stream: str, group: str) -> str:
 def same_slot(a: str, b: str) -> bool:
     """Whether two keys live in one hash slot of a cluster, so that one script may touch both."""
     return key_slot(_bytes(a)) == key_slot(_bytes(b))
-
-
-def _push(stream: str, name: str) -> str:
-    base = stream if _tagged(stream) else f"{{{stream}}}"
-    return f"rsq.push:{len(stream)}:{base}:{name}"
 
 
 def _tagged(key: str) -> bool:

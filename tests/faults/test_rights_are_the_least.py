@@ -16,6 +16,7 @@ from support_servers import Server
 
 from rsq.streams import acl, keys
 from rsq.streams.fleet import Report
+from rsq.streams.producer import Producer
 
 # Names full of characters that mean something in a pattern or to redis-cli.
 STREAM, GROUP, USER = "events", "work*[er]s 'x'", "little"
@@ -132,6 +133,17 @@ def test_a_fleet_and_those_who_operate_it_can_do_all_they_have_to(
     assert client.acl_log() == []
 
 
+def test_a_producer_can_do_all_it_has_to(server: Server) -> None:
+    admin: Any = server.client()
+    admin.acl_log_reset()
+    url = login(server)
+    with Producer(url, maxlen=10, on_full="reject") as limited, Producer(url) as plain:
+        assert limited.ensure_group("workers")
+        assert limited.push(1, key="k", unique="1h") == limited.push(1, key="k", unique="1h")
+        assert plain.push_many([1, 2]) == plain.push_many([3, 4]) == 2
+    assert admin.acl_log() == []
+
+
 def test_no_command_of_ours_is_missing_from_the_rights() -> None:
     """Neither of what scripts call nor of what is packed: what is rare is not denied on its one day."""
     folder = Path(acl.__file__).parent
@@ -165,6 +177,7 @@ def test_no_command_of_ours_is_missing_from_the_rights() -> None:
         ("XADD", "event", "*", "a", "b"),
         ("GET", "rsq:{events}:workers2:leader"),
         ("GET", "rsq:{events2}:workers:leader"),
+        ("GET", "rsq.push:7:{events2}:unique:k"),
         ("EVAL", "return redis.call('GET', KEYS[1])", "1", "other"),
         ("EVAL", "return redis.call('FLUSHALL')", "0"),
         ("XGROUP", "DESTROY", "events", "workers"),
