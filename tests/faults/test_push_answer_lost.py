@@ -30,11 +30,12 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @contextlib.contextmanager
 def healing(proxy: Proxy, arrived: Callable[[], bool]) -> Iterator[None]:
-    """Inside, answers are lost, until what was sent has arrived."""
+    """Inside, answers are lost, until what was sent has arrived; then the line breaks."""
 
     def heal() -> None:
         until(arrived, "what was pushed")
-        proxy.heal(old=False)
+        proxy.heal()
+        proxy.cut()
 
     proxy.drop("to_client")
     healer = threading.Thread(target=heal)
@@ -51,7 +52,7 @@ def data(client: Any) -> list[int]:
 
 def test_a_script_is_sent_again_and_done_once(own_server: Server, proxy: Proxy, make: Make) -> None:
     client: Any = own_server.client()
-    with make(proxy.url, STREAM, maxlen=20, on_full="reject", timeout_s=0.5) as producer:
+    with make(proxy.url, STREAM, maxlen=20, on_full="reject") as producer:
         producer.push_many(range(10))
         with healing(proxy, lambda: client.xlen(STREAM) == 20):
             assert producer.push_many(range(10, 20)) == 10  # to the last place that there is
@@ -63,7 +64,7 @@ def test_the_only_one_of_its_key_is_no_duplicate_of_itself(
     own_server: Server, proxy: Proxy, make: Make
 ) -> None:
     client: Any = own_server.client()
-    with make(proxy.url, STREAM, timeout_s=0.5) as producer:
+    with make(proxy.url, STREAM) as producer:
         producer.push(0)
         with healing(proxy, lambda: client.xlen(STREAM) == 2):
             pushed = producer.push(1, key="order-7", unique="1h", refuse=True)
@@ -73,7 +74,7 @@ def test_the_only_one_of_its_key_is_no_duplicate_of_itself(
 
 def test_a_server_that_remembers_nothing_leaves_doubt(own_server: Server, proxy: Proxy, make: Make) -> None:
     client: Any = own_server.client()
-    with make(proxy.url, STREAM, timeout_s=0.5) as producer:
+    with make(proxy.url, STREAM) as producer:
         producer.push_many(range(10), batch=5)  # after the first batch it knows what the server remembers
         with healing(proxy, lambda: client.xlen(STREAM) == 20), pytest.raises(PushError) as caught:
             producer.push_many(range(10, 20))
@@ -99,7 +100,7 @@ def test_a_server_that_remembers_is_sent_them_again(remembering: int, make: Make
     proxy = Proxy(remembering)
     client = redis.Redis(port=remembering)
     try:
-        with make(proxy.url, STREAM, timeout_s=1.0) as producer:
+        with make(proxy.url, STREAM) as producer:
             client.xadd(STREAM, {"data": 0})  # it closes connections with every error: let there be a stream
             producer.push_many(range(1, 10))
             producer.push(10)
@@ -127,7 +128,7 @@ def test_what_comes_late_is_not_done_again(own_server: Server) -> None:
             return super()._talk(talk)
 
     with (
-        Thawing(own_server.url, STREAM, maxlen=100, on_full="reject", timeout_s=0.5) as producer,
+        Thawing(own_server.url, STREAM, maxlen=100, on_full="reject", timeout_s=2.0) as producer,
         contextlib.ExitStack() as freezing,
     ):
         Producer.push(producer, 0)
@@ -135,5 +136,5 @@ def test_what_comes_late_is_not_done_again(own_server: Server) -> None:
         freezing.enter_context(own_server.frozen())
         producer.push(1)
         producer.push(2)
-        assert producer.talks == 3
+        assert producer.metrics.resent == 1
     assert data(client) == [0, 1, 2]
