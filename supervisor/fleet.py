@@ -25,9 +25,12 @@ from ..streams.orders import WORKERS_MAX, Order, Orders
 from ..streams.pending import Pending
 from ..streams.survey import LAG_MOST, Survey, known, survey
 from . import checking
-from .checking import Finding, Grade, Limits
+from .checking import Finding as Finding
+from .checking import Grade as Grade
+from .checking import Limits as Limits
 from .remaining import not_paused, not_sized, not_told, still_there
-from .suggesting import Suggestion, suggest
+from .suggesting import Suggestion as Suggestion
+from .suggesting import suggest
 
 if TYPE_CHECKING:
     from pathlib import Path

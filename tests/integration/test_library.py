@@ -17,8 +17,7 @@ import rsq
 from rsq import Fleet
 from rsq.streams import keys
 from rsq.streams.letter import write_command
-from rsq.supervisor.checking import Grade, Limits
-from rsq.supervisor.fleet import NoGroup, NoInstance, NotInTime, local_pools
+from rsq.supervisor.fleet import Grade, Limits, NoGroup, NoInstance, NotInTime, local_pools
 
 
 @pytest.fixture
