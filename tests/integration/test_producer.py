@@ -48,9 +48,9 @@ def producer(server: Server, make: Make) -> Iterator[AnyProducer]:
         yield made
 
 
-@pytest.fixture
-def sync(server: Server) -> Iterator[Producer]:
-    with Producer(server.url, STREAM) as made:
+@pytest.fixture(params=[{}, {"maxlen": 100_000, "on_full": "reject"}], ids=["pipeline", "script"])
+def sync(server: Server, request: pytest.FixtureRequest) -> Iterator[Producer]:
+    with Producer(server.url, STREAM, **request.param) as made:
         yield made
 
 
