@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -229,3 +230,11 @@ def test_a_suggestion_for_a_group_that_nobody_serves(here: Rsq, fleet: Fleet) ->
     fleet.push(1)
     assert here("scale", "--suggest").stdout.startswith("OUT - 0 workers, 1 wanted: ")
     assert failed(here("scale", "2"), 66, "no instance lives")
+
+
+def test_the_example_of_the_page(server: Server, fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet.push(2400)
+    page = Path(__file__).parents[2].joinpath("docs", "autoscaling.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(compile(code.replace("redis://localhost:6379/0", server.url), "autoscaling.md", "exec"), {})
+    assert capsys.readouterr().out.split()[0] in ("OUT", "NO_SCALE")
