@@ -115,6 +115,19 @@ def test_a_pool_that_may_use_little_memory_does_not_grow(make_pool: Callable[...
     assert pool.stop() == 0
 
 
+def test_a_pool_knows_how_many_workers_its_fleet_has(make_pool: Callable[..., Pool], server: Server) -> None:
+    """Those of instances that live; it takes its share of what is unread, not all of it."""
+    fleet = Fleet(server, "events", "workers")
+    fleet.live("web-8", ttl_ms=60_000, slots=dict.fromkeys(range(5), "busy"))
+    fleet.report("web-9", slots=dict.fromkeys(range(50), "busy"))
+    pool = make_pool("--workers", "2-4", "--lease", "1")
+    pool.start()
+    until(lambda: pool.keep("FLEET") == 7, "seven slots")
+    fleet.die("web-8")
+    until(lambda: pool.keep("FLEET") == 2, "two slots")
+    assert pool.stop() == 0
+
+
 def test_a_paused_pool_keeps_its_size(make_pool: Callable[..., Pool], rsq: Rsq) -> None:
     """Whatever waits: nobody may work on it."""
     pool = make_pool("--workers", "1-4", "--scale-target", "1", "--scale-cooldown", "0.1", "--lease", "1")
