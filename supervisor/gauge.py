@@ -51,12 +51,15 @@ class Gauge:
             return
         count, last = found
         exact, oldest_s = True, 0.0
-        if count is None:
+        if count != 0:
             clock, first = self._call(*unread.first(self._stream, last))
             if isinstance(clock, Exception) or isinstance(first, Exception):
                 return
-            oldest_s = unread.age_s(clock, first)
-            count, exact = self._count(last)
+            if not first:  # some servers say otherwise for ever, after entries were removed
+                count = 0
+            elif count is None:
+                oldest_s = unread.age_s(clock, first)
+                count, exact = self._count(last)
         self._view[K.UNREAD], self._view[K.UNREAD_SURE] = count, exact
         self._real[K.UNREAD_S] = oldest_s
         self._real[K.UNREAD_AT] = time.monotonic()

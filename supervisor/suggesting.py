@@ -68,9 +68,11 @@ def suggest(seen: Survey, target_s: float = 30.0, least: int = 0, most: int | No
     workers = sum(len(said.slots) for said in reports)
     busy = sum(said.busy for said in reports)
     rate = _rate([(said.rate, len(said.slots)) for said in reports])
-    backlog = seen.lag
+    backlog = (
+        seen.lag if seen.unread else 0
+    )  # some servers say otherwise for ever, after entries were removed
     takes_s = 0.0 if not backlog else backlog / (workers * rate) if workers and rate else None
-    wanted, reason = _wanted(seen, target_s, workers, busy, rate, takes_s)
+    wanted, reason = _wanted(seen, backlog, target_s, workers, busy, rate, takes_s)
     wanted = max(wanted, least)
     wanted = wanted if most is None else min(wanted, most)
     each = math.ceil(workers / len(seen.living)) if workers else 1
@@ -91,11 +93,17 @@ def suggest(seen: Survey, target_s: float = 30.0, least: int = 0, most: int | No
 
 
 def _wanted(
-    seen: Survey, target_s: float, workers: int, busy: float, rate: float | None, takes_s: float | None
+    seen: Survey,
+    backlog: int,
+    target_s: float,
+    workers: int,
+    busy: float,
+    rate: float | None,
+    takes_s: float | None,
 ) -> tuple[int, str]:
     """Return how many workers are needed, and why."""
-    waits = f"{'' if seen.lag_known else 'at least '}{seen.lag} entries wait"
-    work = bool(seen.lag or seen.pending or busy)
+    waits = f"{'' if seen.lag_known else 'at least '}{backlog} entries wait"
+    work = bool(backlog or seen.pending or busy)
     if seen.pause:
         return workers, "the group is paused"
     if not workers:
@@ -106,12 +114,12 @@ def _wanted(
     if takes_s is not None and takes_s > target_s:
         assert rate
         words = f"{waits} and take {takes_s:.4g} s, more than {target_s:g} s"
-        return max(workers + 1, enough(seen.lag, target_s, rate)), words
+        return max(workers + 1, enough(backlog, target_s, rate)), words
     if (takes_s is None or not seen.lag_known) and age_s > target_s:
         return workers + 1, f"{waits}, the oldest for {age_s:.4g} s, more than {target_s:g} s"
     if takes_s is None or not seen.lag_known:
         return workers, f"{waits}; how long they take is not known"
-    need = max(busy_enough(busy), enough(seen.lag, target_s, rate) if rate and seen.lag else 0, int(work))
+    need = max(busy_enough(busy), enough(backlog, target_s, rate) if rate and backlog else 0, int(work))
     if need < workers:
         return need, f"{need} would be enough"
     return workers, f"{waits} and take {takes_s:.4g} s"

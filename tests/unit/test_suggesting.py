@@ -78,6 +78,11 @@ def test_a_rate_that_is_not_known() -> None:
     assert suggest(seen(web(rate=0.0, busy=0.0), lag=1000, age_s=31), 30).decision is Decision.OUT
 
 
+def test_a_server_that_says_there_is_a_lag_where_nothing_is_unread() -> None:
+    wrong = replace(seen(web(busy=0.0), lag=10**6), unread=None)
+    assert (suggest(wrong, 30).decision, suggest(wrong, 30).backlog) == (Decision.IN, 0)
+
+
 def test_a_paused_group_is_left_alone() -> None:
     paused = replace(seen(web(), lag=10**6), pause=Order("ann", 1.0))
     assert suggest(paused, 30).decision is Decision.NO_SCALE
