@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import until
 from support_topology import Cluster, Everywhere, Load
 
@@ -16,15 +17,19 @@ HANDLER = """
     """
 
 
-def test_nothing_is_lost_or_run_twice(cluster: Cluster, make_everywhere: Callable[..., Everywhere]) -> None:
+@pytest.mark.parametrize("options", [(), ("--once", "1h")])
+def test_nothing_is_lost_or_run_twice(
+    cluster: Cluster, make_everywhere: Callable[..., Everywhere], options: tuple[str, ...]
+) -> None:
     """The move takes the pending list along: no entry is even delivered twice; no push is doubled."""
-    pool = make_everywhere(cluster, HANDLER, "--workers", "2", "--block-ms", "200")
+    pool = make_everywhere(cluster, HANDLER, "--workers", "2", "--block-ms", "200", *options)
     with Load(cluster.url) as load:
         pool.start()
         load.wait_more(100)
         before = cluster.owner()
         others = [node for node in cluster.masters if node is not before]
         for target in (others[0], before, others[1]):
+            until(lambda: pool.is_connected(0) and pool.is_connected(1), "both workers connected")
             reconnects = pool.counters()["RECONNECTS"]
             cluster.move("events", target)
             until(lambda more=reconnects: pool.counters()["RECONNECTS"] > more, "a new connection")  # type: ignore[misc]

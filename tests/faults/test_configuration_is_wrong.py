@@ -27,6 +27,8 @@ WRONG: dict[tuple[str, ...], str] = {
     ("--config", "none.toml"): "none.toml cannot be read",
     ("--serializer", "pickle"): "--allow-pickle",
     ("--serializer", "yaml"): "yaml",
+    ("--envelope", "letter"): "'letter' is not one of",
+    ("--once", "soon"): "--once: 'soon' is no duration: write for example",
     ("--start-id", "tomorrow"): "--start-id",
     ("--dlq", "events"): "is the stream itself",
     ("--metrics", "nowhere"): "nowhere",

@@ -71,7 +71,7 @@ def test_a_pool_can_do_all_it_has_to(own_server: Server, make_own_pool: Callable
                 segfault()
             finished(message)
         """,
-        "--block-ms", "100",
+        "--block-ms", "100", "--once", "1h",
     )  # fmt: skip
     url = login(own_server)
     ids = pool.push(numbers(10))
