@@ -324,9 +324,11 @@ def test_bounds_step_cool_down_and_target_hold_for_any_sequence_of_loads(
     st.floats(0.0, 0.9) | st.floats(1.0, 1.5),
     st.integers(0, 100),
 )
+@pytest.mark.timeout(600)  # each is an hour of a pool, second by second
 @settings(max_examples=80, deadline=None)
 @example(Scale(1, 16), 0.5, 0.0, 0.0, [], 0.625, 0)
 @example(Scale(1, 16), 0.5, 0.0, 0.3, [], 0.62, 60)
+@example(Scale(1, 25, 120.0, 1, 0.0, 0), 0.05, 0.02, 0.0, [(5, 1e4, "known"), (63, 500.0, "known")], 0.75, 2)
 @example(Scale(2, 16, step=1, cooldown_s=60.0), 3.0, 0.02, 0.0, [(60, 500.0, "known")], 0.5, 0)
 def test_a_constant_load_reaches_a_size_and_stays_there(
     scale: Scale,
@@ -347,11 +349,12 @@ def test_a_constant_load_reaches_a_size_and_stays_there(
     pool.queue = most * queued_s
     for _ in range(2500):
         pool.second(share * most)
-    steady = len(pool.changes)
+    steady, size = len(pool.changes), pool.workers
     for _ in range(1500):
         pool.second(share * most)
-    later = pool.changes[steady:]
-    assert not later, f"it swings: {pool.changes[-8:]}"
+    # With a load that is a hair above what they can do, the backlog takes an hour to be too long.
+    later = [size, *(workers for _, workers in pool.changes[steady:])]
+    assert later == sorted(later), f"it swings: {pool.changes[-8:]}"
     if share <= 0.9:
         each_s = service_s * (1 + drag * (pool.workers - 1))
         assert pool.queue * each_s / pool.workers <= 1.5 * scale.target_s / (1 - hidden) + 2 * service_s
