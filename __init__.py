@@ -7,6 +7,7 @@ from rsq.streams.entry import Message
 from rsq.streams.letter import DeadLetter
 from rsq.streams.producer import Duplicate, Producer, PushError, StreamFull, producer_metrics
 from rsq.worker.handler import worker_start, worker_stop
+from rsq.worker.router import Router
 from rsq.worker.verdict import Reject, Retry, SoftTimeout
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "PushError",
     "Reject",
     "Retry",
+    "Router",
     "SoftTimeout",
     "StreamFull",
     "producer_metrics",

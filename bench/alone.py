@@ -21,6 +21,7 @@ from ..streams.connection import target
 from ..streams.entry import Message
 from ..worker import child
 from ..worker.handler import Handler
+from ..worker.router import Route
 from ..worker.spec import Reading, Retries, Source, Spec, Work
 from .raw import COUNT
 from .rig import GROUP, STREAM, cpu_s
@@ -53,7 +54,7 @@ def main(url: str, messages: int) -> int:
         segment.keep.real[K.UNTIL] = boot_time() + _FOREVER_S
         control, _open = os.pipe()
         _, report = os.pipe()
-        handler = Handler("noop", noop, is_async=False)
+        handler = Handler("noop", (Route((), noop),))
         birth = child.Birth(spec(url), 0, segment, handler, report, True, False, os.getppid())
         code = child.main(birth, control)
     print(json.dumps({"messages": count, "cpu_s": cpu_s() - begun_s, "wall_s": 0.0}))

@@ -127,7 +127,8 @@ def pool(url: str) -> Pool:
     values: dict[str, Any] = {
         "handler": "app:handle", "workers": SLOTS, "redis": url, "redis_file": None, "stream": rig.STREAM,
         "group": rig.GROUP, "instance": "bench", "start_id": "0", "serializer": "json",
-        "allow_pickle": False, "max_attempts": 3, "backoff_base": 1.0, "backoff_max": 300.0,
+        "allow_pickle": False, "unknown_event": "ignore", "max_attempts": 3,
+        "backoff_base": 1.0, "backoff_max": 300.0,
         "timeout": 300.0, "soft_timeout": 0.0, "batch_max": 500, "batch_ms": 50.0, "block_ms": 5000,
         "dlq": "", "lease": 15.0, "consumer_ttl": 3600.0, "trim": "acked", "drain_timeout": 30.0,
         "max_messages": 0, "max_memory_growth": "0", "max_memory": "0", "scale_target": 30.0,

@@ -172,6 +172,8 @@ class D(IntEnum):
     FORKED_AT = auto()  # real: when this process began
     MORE = auto()  # 1 while entries may be pending here, not started, that the newest batch does not name
     EMPTY_READS = auto()  # how many reads have found nothing
+    LIMIT = auto()  # time limit of the entry that runs, where it is not the pool's: see limit
+    MOST = auto()  # most attempts that an entry may have, of whatever event
 
 
 class W(IntEnum):

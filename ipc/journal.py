@@ -58,6 +58,8 @@ class Outcome(IntEnum):
     LOST = 7  # its payload was deleted from the stream
     HELD_BACK = 8  # not finished after all: it could not be dead-lettered yet
     DUPLICATE = 9  # its handler was not called: another copy of the message had been handled
+    IGNORED = 10  # nobody handles its event here
+    DEAD_UNKNOWN_EVENT = 11
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,18 @@ class C(IntEnum):
     COMMANDS = auto()  # commands sent to Redis
     BATCHES = auto()
     DUPLICATES = auto()  # entries acknowledged without a call: another copy had been handled
+    IGNORED = auto()  # entries of events that nobody handles here; acknowledged
+    DEAD_UNKNOWN_EVENT = auto()
 
 
-DEAD = (C.DEAD_MAX_ATTEMPTS, C.DEAD_CRASH, C.DEAD_TIMEOUT, C.DEAD_DECODE, C.DEAD_REJECTED)
+DEAD = (
+    C.DEAD_MAX_ATTEMPTS,
+    C.DEAD_CRASH,
+    C.DEAD_TIMEOUT,
+    C.DEAD_DECODE,
+    C.DEAD_REJECTED,
+    C.DEAD_UNKNOWN_EVENT,
+)
 
 
 class Histogram:

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from ..ipc import exitcodes
 from ..streams.envelope import ENVELOPES
+from ..worker.ways import UNKNOWN
 from . import failing, logs, reexec, root, roster, settings, starting, tomlfile
 from .link import Link
 
@@ -134,6 +135,12 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     shown="never",
     metavar="TIME",
     help="Acknowledge, without a call, copies of a message that was handled within 90s, 12h, 1d, ...",
+)
+@_option(
+    "--unknown-event",
+    type=click.Choice(UNKNOWN),
+    default="ignore",
+    help="What becomes of entries whose event a router has no handler for; ignore acknowledges them.",
 )
 @_option(
     "--max-attempts",

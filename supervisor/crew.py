@@ -200,6 +200,10 @@ class Crew:
         """Tell whether nobody sits in any slot."""
         return all(self._segment.slot_holder(number) is None for number in self._used())
 
+    def most_attempts(self) -> int:
+        """Return how many attempts an entry may have, as the workers say; 0 when none has said it."""
+        return max((self._segment.slot(number).desk.view[D.MOST] for number in self._used()), default=0)
+
     def _used(self) -> list[int]:
         return [number for number in range(self._segment.capacity) if self._segment.used(number)]
 

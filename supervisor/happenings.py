@@ -216,7 +216,7 @@ class Happenings:
             self.actions.append(Thaw(slot))
 
     def kill_for_time(self, seat: Seat, sight: Sight) -> None:
-        words = f"slot {seat.slot}: entry {sight.entry} ran longer than {self.rules.timeout_s:g} s: killed"
+        words = f"slot {seat.slot}: entry {sight.entry} ran longer than {seat.allowed_s:g} s: killed"
         self.say("error", words)
         self.change(seat.slot, killed=Cause.TIMEOUT, frozen_at=None)
         self.actions.append(Kill(seat.slot, Cause.TIMEOUT, seat.watched))

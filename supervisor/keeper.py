@@ -95,7 +95,7 @@ class Keeper:
             self._wake_fd,
         )
         self._crew = Crew(segment, self._name, _LET_GO_BEATS, self._lease_s / BEATS)
-        self._lead = Lead(pool, self._keep, self._line.call)
+        self._lead = Lead(pool, self._keep, self._line.call, self._crew.most_attempts)
         self._gauge = Gauge(pool.rules.scale, self._keep, source.stream, source.group, self._line.call)
         self._lender = Lender(pool, segment, self._second_line(pool), self._ring)
         self._due = 0.0  # of the next beat, monotonic

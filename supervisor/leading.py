@@ -20,10 +20,12 @@ log = logging.getLogger("rsq.keeper")
 class Lead:
     """What one keeper knows of the lead over its group."""
 
-    def __init__(self, pool: Pool, keep: Keep, call: Callable[..., list[Any]]) -> None:
-        """Begin as a follower."""
+    def __init__(
+        self, pool: Pool, keep: Keep, call: Callable[..., list[Any]], most: Callable[[], int]
+    ) -> None:
+        """Begin as a follower; for `call` and `most` see `Sweeper`."""
         self._title, self._lease_s, self._view = pool.title, pool.fleet.lease_s, keep.view
-        self._sweeper = Sweeper(pool, call)
+        self._sweeper = Sweeper(pool, call, most)
         self._epoch, self._leader = 0, ""
         self._until = 0.0  # boot time
         self._due = math.inf  # of the sweeper, monotonic

@@ -22,12 +22,14 @@ REASONS = {
     "timeout": "dead_timeout",
     "decode_error": "dead_decode",
     "rejected": "dead_rejected",
+    "unknown_event": "dead_unknown_event",
 }
 
 # Counters of a slot: metric without _total -> (counter of the ledger, meaning).
 _COUNTERS = {
     "rsq_messages_read": ("read", "Entries whose first attempt has ended."),
     "rsq_messages_handled": ("handled", "Entries whose handler returned."),
+    "rsq_messages_ignored": ("ignored", "Entries of events that nobody handles here."),
     "rsq_messages_failed": ("failed", "Attempts that raised, crashed or ran too long."),
     "rsq_messages_retried": ("retried", "Failed attempts that get another one."),
     "rsq_messages_recovered": ("recovered", "Unfinished entries taken over from a predecessor."),

@@ -127,8 +127,8 @@ def next_deadline(state: State, rules: Rules, now: float) -> float:
     for seat in state.seats.values():
         if seat.phase is Phase.VACANT and state.stage is not Stage.STOPPING and not seat.told_held:
             when = min(when, seat.due)
-        if seat.watched_s and rules.timeout_s:
-            when = min(when, now + max(0.01, rules.timeout_s - seat.watched_s))
+        if seat.watched_s and seat.allowed_s:
+            when = min(when, now + max(0.01, seat.allowed_s - seat.watched_s))
         if seat.frozen_at is not None:
             when = min(when, seat.frozen_at + FREEZE_S)
         if seat.alive and state.until > now:
@@ -161,8 +161,6 @@ class _Turn(Sizing):
 
     def limit_time(self) -> None:
         """Hung handlers end. Time that the master itself slept through does not count."""
-        if not self.rules.timeout_s:
-            return
         gap = self.now - self.state.last if self.state.last else 0.0
         passed = gap if gap <= 2 * TICK_S else 0.0
         for slot, seat in self.state.seats.items():
@@ -175,19 +173,22 @@ class _Turn(Sizing):
                 if self.now >= seat.frozen_at + FREEZE_S:
                     self.on_halt(slot)  # nobody has seen it stop: decide as if it had
                 continue
-            if not sight.running or (seat.alive and not seat.booted):
-                self.change(slot, watched=0, watched_s=0.0)
-            elif sight.place != seat.watched:
+            limit_s = self.rules.timeout_s if sight.limit_s is None else sight.limit_s
+            if not limit_s or not sight.running or (seat.alive and not seat.booted):
+                if seat.watched:
+                    self.change(slot, watched=0, watched_s=0.0)
+                continue
+            if sight.place != seat.watched:
                 seen_s = max(1e-6, min(self.now - sight.since, passed))
-                self.change(slot, watched=sight.place, watched_s=seen_s)
+                self.change(slot, watched=sight.place, watched_s=seen_s, allowed_s=limit_s)
             else:
-                self.change(slot, watched_s=seat.watched_s + passed)
+                self.change(slot, watched_s=seat.watched_s + passed, allowed_s=limit_s)
             seat = self.seat(slot)
-            if seat.watched_s >= self.rules.timeout_s and not seat.alive and sight.holder:
+            if seat.watched_s >= limit_s and not seat.alive and sight.holder:
                 self.say("error", f"slot {slot}: entry {sight.entry} hangs in process {sight.holder}: killed")
                 self.change(slot, watched=0, watched_s=0.0)
                 self.actions.append(KillStranger(slot, sight.holder, sight.place))
-            elif seat.watched_s >= self.rules.timeout_s:
+            elif seat.watched_s >= limit_s:
                 self.change(slot, frozen_at=self.now)
                 self.actions.append(Freeze(slot))
 

@@ -125,6 +125,7 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
             values["preload"],
             values["envelope"],
             once(values["once"]),
+            values["unknown_event"],
         ),
         Retries(values["max_attempts"], values["backoff_base"], values["backoff_max"]),
         Reading(

@@ -9,6 +9,7 @@ import signal
 from types import FrameType
 
 from ..ipc.cells import D, DeskState, W
+from ..ipc.limit import unpack
 from ..ipc.segment import Segment
 from ..worker.tally import finished
 from .link import Link
@@ -125,5 +126,6 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         wakes=desk.view[D.WAKES],
         handed=parts.ward.view[W.HANDED],
         robbed=parts.ward.view[W.ROBBED],
+        limit_s=unpack(desk.view[D.LIMIT], place[2]) if place else None,
         memory=memory_of(pid) if memory and pid is not None else None,
     )

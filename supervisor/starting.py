@@ -15,6 +15,7 @@ from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..streams.connection import RedisError, Target, explain, permanent, probe
 from ..worker.handler import Handler, load
+from ..worker.ways import Ways
 from . import exporter, failing, reexec, runtime, settings
 from .link import Link
 from .master import Master
@@ -72,7 +73,7 @@ def check(pool: settings.Pool, environment: Mapping[str, str]) -> None:
     if identity is not None and identity != mine:
         raise ValueError(f"stream, group or instance changed from {identity} to {mine}: that needs a restart")
     if preload(pool, must=True) is None:
-        load(pool.spec.work.handler)
+        Ways(load(pool.spec.work.handler), pool.spec)
 
 
 def preload(pool: settings.Pool, *, must: bool) -> Handler | None:
@@ -85,6 +86,7 @@ def preload(pool: settings.Pool, *, must: bool) -> Handler | None:
         return None
     try:
         handler = load(pool.spec.work.handler)
+        Ways(handler, pool.spec)  # raises where the two do not go together
         refuse_threads()
     except (ValueError, ThreadsRunning) as error:
         if must:

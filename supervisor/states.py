@@ -65,6 +65,7 @@ class Sight:
         wakes: how many requests to look after closed slots it has met.
         handed: how often entries were handed to the slot.
         robbed: a place whose entry belongs to another instance by now.
+        limit_s: how long that entry may run, 0 for ever; None for as long as the rules say.
         memory: resident bytes, None when unknown.
     """
 
@@ -81,6 +82,7 @@ class Sight:
     wakes: int = 0
     handed: int = 0
     robbed: int = 0
+    limit_s: float | None = None
     memory: int | None = None
 
 
@@ -102,6 +104,7 @@ class Seat:
     baseline: int | None = None  # memory after boot
     watched: int = 0  # the place that was seen running,
     watched_s: float = 0.0  # and for how long
+    allowed_s: float = 0.0  # how long it may run
     frozen_at: float | None = None  # stopped, to look whether its time is up
     fenced: bool = False  # stopped, because the instance lease cannot be trusted
     robbed: bool = False  # killed, because its entry belongs to another instance

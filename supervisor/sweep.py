@@ -49,16 +49,19 @@ class Deposed(Exception):
 class Sweeper:
     """Sweeps one group, a turn at a time, while its keeper leads."""
 
-    def __init__(self, pool: Pool, call: Callable[..., list[Any]]) -> None:
+    def __init__(
+        self, pool: Pool, call: Callable[..., list[Any]], most: Callable[[], int] = lambda: 0
+    ) -> None:
         """Begin without knowing anything.
 
         Arguments:
             pool: what is swept, and by which rules.
             call: sends packed commands in one write and returns their replies, errors as `ReplyError`.
+            most: returns how many attempts an entry may have, whatever its event; 0 when that is not known.
         """
         self._pool, self._call = pool, call
         self._lease_s, self._ttl_s = pool.fleet.lease_s, pool.fleet.consumer_ttl_s
-        self._most = pool.spec.retries.max_attempts
+        self._ask_most, self._most = most, pool.spec.retries.max_attempts
         self._epoch = 0
         self._turns: Iterator[float] | None = None
         self._due = 0.0  # monotonic: when the next pass begins
@@ -145,6 +148,7 @@ class Sweeper:
 
     def _pass(self, source: Any, now: float) -> Iterator[float]:
         """Sweep once; yields how long to wait until the next turn."""
+        self._most = self._ask_most() or self._pool.spec.retries.max_attempts
         steps = Steps(source.stream, source.group, source.dlq, self._most, self._epoch)
         try:
             rows, said, summary = self._ask(*steps.look())

@@ -25,8 +25,8 @@ from .once import Once
 from .recovery import Plan, culprit, current, from_table, plan
 from .session import Session, good
 from .shelf import Letter, Shelf
-from .spec import Spec
 from .verdict import REASONS, judge_death
+from .ways import Ways
 
 log = logging.getLogger(__name__)
 _NO_STORY = "the details were lost with the process that had them"
@@ -37,7 +37,7 @@ class Backlog:
 
     def __init__(
         self,
-        spec: Spec,
+        ways: Ways,
         slot: Slot,
         group: Group,
         session: Session,
@@ -47,7 +47,7 @@ class Backlog:
     ) -> None:
         """Bring together what recovery works on."""
         self._once = once
-        self._spec, self._slot, self._group = spec, slot, group
+        self._ways, self._slot, self._group = ways, slot, group
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
         self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
@@ -114,16 +114,21 @@ class Backlog:
             death = self._death(batch.number << INDEX_BITS | at)
             if death.charges:
                 earlier = self._books.earlier([entry]).get(entry, 0)
-                verdict = judge_death(death, attempt + earlier, self._spec.retries, random.random)
+                retries = self._ways.retries(entry, self._look)
+                verdict = judge_death(death, attempt + earlier, retries, random.random)
                 if verdict.outcome is Outcome.WAITING:
                     slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
                 slot.journal.outcomes[at] = verdict.outcome
                 words = death.words if verdict.reason == "" else verdict.reason
-                self._books.report(entry, attempt + earlier, verdict, words, "")
+                self._books.report(entry, attempt + earlier, retries.max_attempts, verdict, words, "")
                 desk[D.RUNNING] = CHARGED + at
         if desk[D.RUNNING] >= CHARGED:
             slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
         desk[D.RUNNING] = 0
+
+    def _look(self, entry: bytes) -> Raw | None:
+        found: list[Raw] = self._session.must(self._group.look(entry))
+        return found[0] if found else None
 
     def _death(self, place: int) -> Death:
         """Return how the predecessor died, as far as it concerns the entry at a place."""
@@ -219,7 +224,7 @@ class Backlog:
         if page:
             self._hold(page)
             return
-        most = self._spec.retries.max_attempts  # what has none left is for the leader to bury
+        most = self._ways.most  # what has none left is for the leader to bury
         self.suspects = deque((row.entry, row.counter + 1) for row in rows if row.counter < most)
         self.resting = False
         known = self._known() | {row.entry for row in rows}

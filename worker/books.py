@@ -22,7 +22,7 @@ from ..streams.group import Group, pack
 from ..streams.letter import Written, write_command
 from ..streams.wire import Lost
 from .pace import Pace
-from .recovery import to_bury
+from .recovery import ACKED, to_bury
 from .session import Refused, Session
 from .shelf import Letter, Shelf
 from .spec import Spec
@@ -32,7 +32,6 @@ from .verdict import Verdict
 log = logging.getLogger(__name__)
 
 _BURY_AGAIN_S = 2.0
-ACKED = (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE)
 
 
 class _Finished(NamedTuple):
@@ -85,9 +84,16 @@ class Books:
             self._session.settle()
 
     def report(
-        self, entry: bytes, attempt: int, verdict: Verdict, error: str, trace: str, event: bytes | None = None
+        self,
+        entry: bytes,
+        attempt: int,
+        most: int,
+        verdict: Verdict,
+        error: str,
+        trace: str,
+        event: bytes | None = None,
     ) -> None:
-        """Put a failure into the pipe, for whoever logs and shows it."""
+        """Put a failure into the pipe, for whoever logs and shows it; `most` attempts are allowed."""
         waits = verdict.outcome is Outcome.WAITING
         frame = {
             "kind": "failure" if waits else "dead",
@@ -95,7 +101,7 @@ class Books:
             "id": entry.decode(),
             "event": None if event is None else text(event[:200]),
             "attempt": attempt,
-            "max": self._spec.retries.max_attempts,
+            "max": most,
             "reason": verdict.reason,
             "error": shorten(error, 2000),
             "traceback": shorten(trace, 16000),

@@ -24,11 +24,13 @@ from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
 from .consumer import Consumer
 from .controls import Controls
-from .handler import Handler, HandlerError
+from .handler import Handler
 from .handler import load as load_handler
 from .letters import addressed
 from .session import Misconfigured
+from .signature import HandlerError
 from .spec import Spec
+from .ways import Ways
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -131,11 +133,12 @@ def main(birth: Birth, control_fd: int) -> int:
         if work.letters_of:
             handler = addressed(handler, work.letters_of)
         serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
+        ways = Ways(handler, birth.spec, desk.view)
         handler.start()
         if controls.is_intruder:
             os._exit(0)
         consumer = Consumer(
-            birth.spec, birth.slot, slot, handler, serializer, controls, _Siblings(birth.segment, birth.slot),
+            birth.spec, birth.slot, slot, ways, serializer, controls, _Siblings(birth.segment, birth.slot),
             Fence(birth.segment.keep), Nudge(birth.segment.keep),
         )  # fmt: skip
         if consumer.boot(first=birth.first):
@@ -185,6 +188,7 @@ def _sit_down(desk: Desk) -> None:
     """
     desk.view[D.STATE], desk.real[D.BOOTED] = DeskState.BOOTING, 0.0
     desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
+    desk.view[D.LIMIT] = 0
     desk.view[D.PID] = os.getpid()
 
 

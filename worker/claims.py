@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..ipc.cells import D
+from ..ipc.journal import Outcome
 from ..ipc.slot import Slot
 from ..streams.entry import Raw
 from ..streams.group import Claimed, Group
 from .books import Books
 from .runner import Runner
 from .session import Session
-from .shelf import Shelf
-from .spec import Spec
+from .shelf import Letter, Shelf
+from .ways import Ways
 
 
 class Siblings(Protocol):
@@ -52,7 +53,6 @@ class Claims:
 
     def __init__(
         self,
-        spec: Spec,
         slot: Slot,
         siblings: Siblings,
         group: Group,
@@ -61,14 +61,16 @@ class Claims:
         books: Books,
         runner: Runner,
         kept: dict[bytes, Raw],
+        ways: Ways,
     ) -> None:
         """Bring together what a claim passes through.
 
         Arguments:
             kept: what of it came before and was not started, with its payload.
+            ways: of entries.
         """
         self._kept = kept
-        self._desk, self._loans, self._most = slot.desk.view, slot.loans, spec.retries.max_attempts
+        self._desk, self._loans, self._ways = slot.desk.view, slot.loans, ways
         self._siblings, self._group, self._session = siblings, group, session
         self._shelf, self._books, self._runner = shelf, books, runner
 
@@ -89,20 +91,35 @@ class Claims:
             suspects: (id, attempt) of entries that rest; the first is taken off.
         """
         entry, attempt = suspects[0]
-        last = attempt >= self._most
+        most = self._ways.retries(entry, self._look).max_attempts
+        last = attempt == most
         if last and not self._siblings.lock_lane():
             return False
         try:
             suspects.popleft()
             self._desk[D.SETTLED] = 0
             self._books.note_claim([entry], [attempt])
-            self._run({entry: attempt}, self._session.must(self._group.claim_suspect(entry, attempt)), {})
+            results = self._session.must(self._group.claim_suspect(entry, attempt))
+            if attempt > most and not isinstance(results[0], int):
+                self._bury(entry, attempt - 1)
+            else:
+                self._run({entry: attempt}, results, {})
             self._session.send()
             self._session.settle()
         finally:
             if last:
                 self._siblings.unlock_lane()
         return True
+
+    def _look(self, entry: bytes) -> Raw | None:
+        found: list[Raw] = self._session.must(self._group.look(entry))
+        return found[0] if found else None
+
+    def _bury(self, entry: bytes, attempts: int) -> None:
+        """Dead-letter a suspect whose event has fewer attempts than others: the leader could not know."""
+        words = "the host was lost while it handled this entry, or had it in hand"
+        letter = Letter(entry, attempts, Outcome.DEAD_CRASH, "host lost", words, "")
+        self._books.finish([entry], [attempts], letter.outcome, {0: letter})
 
     def _is_lost(self, entry: bytes) -> bool:
         """Tell of what is pending and in the stream no more whether nobody else can have finished it."""

@@ -19,12 +19,13 @@ from ..streams.group import Group, entries
 from ..streams.keys import consumer
 from ..streams.serializers import Serializer
 from ..streams.wire import Lost
+from .alarm import Alarm
 from .backlog import Backlog
 from .books import Books
 from .claims import Claims, Siblings
 from .controls import Controls
 from .estate import Estate
-from .handler import Handler
+from .failures import Failures
 from .mender import Mender
 from .once import Once
 from .pace import Pace
@@ -44,6 +45,7 @@ from .session import (
 from .shelf import Due, Shelf
 from .spec import Spec
 from .standby import Standby
+from .ways import Ways
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Consumer:
         spec: Spec,
         number: int,
         slot: Slot,
-        handler: Handler,
+        ways: Ways,
         serializer: Serializer,
         controls: Controls,
         siblings: Siblings,
@@ -75,6 +77,7 @@ class Consumer:
         self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
         self._siblings, self._desk = siblings, slot.desk.view
         slot.ledger.load()
+        slot.desk.view[D.MOST] = ways.most
         self._group = Group(spec.source.stream, spec.source.group, name)
         self._session = Session(
             spec.source.target,
@@ -91,14 +94,17 @@ class Consumer:
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
         once = _once(spec, slot, self._group, self._session)
-        self.backlog = Backlog(spec, slot, self._group, self._session, self._shelf, self._books, once)
+        self.backlog = Backlog(ways, slot, self._group, self._session, self._shelf, self._books, once)
+        envelope = ENVELOPES[spec.work.envelope]
+        failures = Failures(slot.journal, self._group, self._session, self._shelf, self._books, envelope)
+        alarm = Alarm(ways.alarm_s, slot.journal, controls)
         self._runner = Runner(
-            spec, slot, handler, serializer, self._group, self._session, self._shelf, self._books, controls,
+            spec, slot, ways, serializer, self._group, self._session, failures, alarm, self._books, controls,
             fence, nudge, self.backlog.todo, self.backlog.kept, once,
         )  # fmt: skip
         self._claims = Claims(
-            spec, slot, siblings, self._group, self._session, self._shelf, self._books, self._runner,
-            self.backlog.kept,
+            slot, siblings, self._group, self._session, self._shelf, self._books, self._runner,
+            self.backlog.kept, ways,
         )  # fmt: skip
         self._mender = Mender(spec.source, slot, self._group, self._session)
         self._standby = Standby(name, slot, self._session, self.backlog, controls, fence)

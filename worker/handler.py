@@ -13,16 +13,13 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ..streams.entry import Message
-from .verdict import SoftTimeout
+from .router import Route, Router, check_routes
+from .signature import HandlerError, check
+from .verdict import OURS, SoftTimeout
 
 Hook = Callable[[], Any]
 H = TypeVar("H", bound=Hook)
 _MARK = "__rsq_hook__"
-
-
-class HandlerError(ValueError):
-    """There is no usable handler of that name; one line for a person."""
 
 
 def worker_start(hook: H) -> H:
@@ -46,29 +43,29 @@ class Handler:
 
     Arguments:
         name: `module:attribute` as it was asked for.
-        function: takes a message; a coroutine function when `is_async`.
+        routes: of a router; of a plain function, one that is the default.
         starts: hooks for the begin of a worker.
         stops: hooks for its end, in the order they are to run.
     """
 
     name: str
-    function: Callable[[Message], Any]
-    is_async: bool
+    routes: tuple[Route, ...]
     starts: tuple[Hook, ...] = ()
     stops: tuple[Hook, ...] = ()
     _runner: asyncio.Runner | None = field(default=None, repr=False)
 
-    def callable(self, soft_timeout_s: float) -> Callable[[Message], Any]:
-        """Return what the worker's loop calls; for async handlers it runs one message to its end.
+    def callable(self, route: Route, soft_timeout_s: float) -> Callable[[Any], Any]:
+        """Return what the worker's loop calls; a function that is async is run to its end.
 
         Arguments:
-            soft_timeout_s: limit for async handlers, 0 for none; others get theirs by a timer.
+            route: one of ours.
+            soft_timeout_s: limit for async functions, 0 for none; others get theirs by a timer.
         """
-        if not self.is_async:
-            return self.function
-        function = self.function
+        function = route.function
+        if not route.is_async:
+            return function
 
-        async def limited(message: Message) -> Any:
+        async def limited(message: Any) -> Any:
             try:
                 async with asyncio.timeout(soft_timeout_s or None) as limit:
                     return await function(message)
@@ -107,7 +104,7 @@ class Handler:
 
 
 def load(name: str) -> Handler:
-    """Import a handler and check that it can be called with one message.
+    """Import a handler, a function or a router, and check that it can be called with one message.
 
     Arguments:
         name: `module:attribute`; the attribute may be dotted. The working directory is searched too.
@@ -131,27 +128,23 @@ def load(name: str) -> Handler:
 
 
 def examine(found: Any, name: str, module: ModuleType) -> Handler:
-    """Check that something can be called with one message.
+    """Check that something can be called with one message, or routes messages.
 
     Arguments:
-        found: the handler.
+        found: the handler, a function or a router.
         name: what errors call it.
         module: whose hooks are run with it.
 
     Raises:
-        HandlerError: it does not take one argument.
+        HandlerError: it does not take one argument, or is a router that cannot be used.
     """
-    if not callable(found):
-        raise HandlerError(f"{name} is of type {type(found).__name__}, not a function that takes a message")
-    try:
-        inspect.signature(found).bind(None)
-    except TypeError as error:
-        raise HandlerError(f"{name} must take one argument, the message: {error}") from None
-    except ValueError:
-        pass  # a built-in that does not tell its arguments
-    call = type(found).__call__ if not inspect.isroutine(found) else found  # an instance with __call__
-    is_async = inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
-    return Handler(name, found, is_async, *_hooks(module))
+    if isinstance(found, Router):
+        check_routes(found.routes, name)
+        routes = tuple(found.routes)
+    else:
+        check(found, name)
+        routes = (Route((), found),)
+    return Handler(name, routes, *_hooks(module))
 
 
 def _import(name: str) -> ModuleType:
@@ -165,11 +158,15 @@ def _import(name: str) -> ModuleType:
             name == error.name or name.startswith(f"{error.name}.")
         ):
             raise HandlerError(f"there is no module {name!r}; searched {here} and the Python path") from None
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = [
+            f"{frame.f_code.co_filename}:{line}"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if not frame.f_globals.get("__name__", "").startswith(OURS)
+        ][-1]
+        if isinstance(error, HandlerError):  # of a decorator of ours
+            raise HandlerError(f"{error} ({where})") from error
         words = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise HandlerError(
-            f"module {name!r} does not import: {words} ({last.filename}:{last.lineno})"
-        ) from error
+        raise HandlerError(f"module {name!r} does not import: {words} ({where})") from error
 
 
 def _hooks(module: ModuleType) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:

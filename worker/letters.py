@@ -8,6 +8,7 @@ from typing import Any
 
 from ..streams.entry import Message
 from .handler import Handler
+from .router import Route
 
 Origin = tuple[str, str]  # stream and group that gave an entry up
 
@@ -19,17 +20,20 @@ def addressed(handler: Handler, origins: Collection[Origin]) -> Handler:
         handler: of the dead letters.
         origins: stream and group of each pool whose dead letters they are.
     """
-    function = handler.function
 
     def is_meant(message: Message) -> bool:
         letter = message.letter
         return letter is not None and (letter.stream, letter.group) in origins
 
-    def handle(message: Message) -> Any:
-        return function(message) if is_meant(message) else None
+    def narrowed(route: Route) -> Route:
+        function = route.function
 
-    async def handle_async(message: Message) -> None:
-        if is_meant(message):
-            await function(message)
+        def handle(message: Message) -> Any:
+            return function(message) if is_meant(message) else None
 
-    return replace(handler, function=handle_async if handler.is_async else handle)
+        async def handle_async(message: Message) -> Any:
+            return await function(message) if is_meant(message) else None
+
+        return replace(route, function=handle_async if route.is_async else handle)
+
+    return replace(handler, routes=tuple(map(narrowed, handler.routes)))

@@ -14,12 +14,9 @@ from ..streams.entry import Raw
 from ..streams.envelope import Envelope
 from ..streams.group import Group
 from ..streams.once import Marks, Row
-from .books import ACKED
+from .recovery import ACKED
 from .session import Session
-
-
-class Duplicate(Exception):
-    """Raised in place of a call of the handler: another copy has been handled."""
+from .verdict import Duplicate
 
 
 class Once:

@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 from ..ipc.journal import Batch, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS
 
+# What is left to do is to acknowledge it.
+ACKED = (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE, Outcome.IGNORED)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -82,7 +85,7 @@ def plan(
     made = Plan()
     for entry, counter in pending.items():
         outcome, attempt = fate.get(entry, (None, counter))
-        if outcome in (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE):
+        if outcome in ACKED:
             made.ack.append(entry)
             continue
         if outcome is not None and outcome is not Outcome.WAITING:

@@ -13,12 +13,9 @@ from __future__ import annotations
 import logging
 import os
 import random
-import signal
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
-from types import FrameType
-from typing import Any
 
 from ..ipc.cells import D, DeskState, W
 from ..ipc.fence import Fence
@@ -27,21 +24,21 @@ from ..ipc.ledger import C
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw
-from ..streams.envelope import ENVELOPES, Decode
+from ..streams.envelope import ENVELOPES
 from ..streams.group import Group
-from ..streams.serializers import Serializer, quick
-from .books import ACKED, Books
+from ..streams.serializers import Serializer, decoded_or_bytes, quick
+from .alarm import Alarm
+from .books import Books
 from .controls import Controls
-from .handler import Handler
-from .once import Duplicate, Once
+from .failures import Failures
+from .once import Once
+from .recovery import ACKED
 from .session import Session
-from .shelf import Letter, Shelf
 from .spec import Spec
-from .verdict import OURS, SoftTimeout, describe, judge, story
+from .verdict import Duplicate, Ignored, UnknownEvent, as_decode_error, describe, judge, story
+from .ways import Ways
 
 log = logging.getLogger(__name__)
-
-_ALARM_AGAIN_S = 0.001
 
 
 class Runner:
@@ -51,11 +48,12 @@ class Runner:
         self,
         spec: Spec,
         slot: Slot,
-        handler: Handler,
+        ways: Ways,
         serializer: Serializer,
         group: Group,
         session: Session,
-        shelf: Shelf,
+        failures: Failures,
+        alarm: Alarm,
         books: Books,
         controls: Controls,
         fence: Fence,
@@ -74,7 +72,7 @@ class Runner:
         self._nudge, self._todo, self._kept = nudge, todo, kept
         self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
-        self._session, self._shelf, self._controls = session, shelf, controls
+        self._session, self._failures, self._controls = session, failures, controls
         self._journal, self._desk, self._sums = slot.journal, slot.desk.view, slot.ledger.sums
         self._decode, self._quick = serializer.decode, quick(serializer)
         self._envelope = ENVELOPES[spec.work.envelope]
@@ -82,13 +80,9 @@ class Runner:
         self._first = None if once else self._envelope.first
         self._unwrapped = False  # an entry of the chunk was not of the plainest form
         self._message = Message.for_stream(spec.source.stream, self._envelope)
-        self._call = handler.callable(spec.soft_timeout_s)
-        self._alarm_s = 0.0 if handler.is_async else spec.soft_timeout_s
-        self._letters: dict[int, Letter] = {}
-        self._again: dict[bytes, int] = {}  # id -> number of the next attempt
+        self._ways, self._call, self._alarm = ways, ways.call, alarm
         self._asks = slot.ward.real[W.ASKED : W.ASKED + 1]
-        if self._alarm_s:
-            controls.use_alarm(self._on_alarm)
+        alarm.watch(Runner._chunk.__code__)
 
     @property
     def asked(self) -> float:
@@ -110,6 +104,8 @@ class Runner:
         ids = [entry[0] for entry in entries]
         number = self._books.open(ids, attempts)
         self._desk[D.HELD], self._desk[D.STATE] = len(entries), DeskState.HANDLING
+        if self._alarm.shortest_s:
+            self._alarm.limit_s = lambda at: self._ways.of(entries[at]).alarm_s if at < len(entries) else 0.0
         if len(entries) > 1 or self._desk[D.MORE]:
             self._nudge.give()
         at = 0
@@ -139,8 +135,7 @@ class Runner:
         new, stop, asks = self._message, self._controls.stopping, self._asks
         first, unwrap = self._first, self._unwrap
         running[D.RUNNING] = 1
-        if self._alarm_s:
-            signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        self._alarm.begin()
         at = start
         until = clock() + min(self._spec.reading.batch_s, self._fence.left_s)
         for entry in entries[start:] if start else entries:
@@ -172,8 +167,7 @@ class Runner:
             at += 1
         if stop and self._controls.is_intruder:
             os._exit(0)
-        if self._alarm_s:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._alarm.end()
         # The last entry's end. In the middle of a batch the same mark would say that the next entry
         # has started, so user code is declared over first.
         if at == len(entries):
@@ -210,26 +204,18 @@ class Runner:
         """
         if self._controls.stopping and self._controls.is_intruder:
             os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
-        if isinstance(error, Duplicate):
-            self._journal.outcomes[at] = Outcome.DUPLICATE
+        if isinstance(error, Duplicate | Ignored):
+            self._journal.outcomes[at] = Outcome.IGNORED if isinstance(error, Ignored) else Outcome.DUPLICATE
             return until
-        attempt = 1 if attempts is None else attempts[at]
+        attempt, retries = 1 if attempts is None else attempts[at], self._ways.of(entry).retries
         earlier = self._envelope.retries(entry[1])
         words = describe(error)
-        trace = "" if isinstance(error, DecodeError) else story(error)  # the frames would all be ours
-        verdict = judge(error, attempt + earlier, self._spec.retries, random.random)
-        if verdict.outcome is Outcome.WAITING:
-            self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
-            self._again[entry[0]] = attempt + 1
-        else:
-            self._letters[at] = Letter(
-                entry[0], attempt, verdict.outcome, verdict.reason, words, trace, earlier
-            )
-        self._journal.outcomes[at] = verdict.outcome
-        event = self._envelope.event(entry[1])
-        self._books.report(entry[0], attempt + earlier, verdict, words, trace, event)
+        ours = isinstance(error, DecodeError | UnknownEvent)  # and all of its frames
+        trace = "" if ours else story(error)
+        verdict = judge(error, attempt + earlier, retries, random.random)
+        self._failures.note(at, entry, attempt, earlier, retries, verdict, words, trace)
         self._session.check()  # with our descriptors gone, those of the next handler may be gone too
-        return 0.0 if self._letters else until
+        return 0.0 if self._failures.has_letters else until
 
     def _settle(
         self,
@@ -243,12 +229,7 @@ class Runner:
         """Have counted what a chunk finished, and owe Redis what follows from it."""
         if start == end:
             return
-        if self._letters:
-            letters, self._letters = self._letters, {}
-            self._books.bury(letters)
-        if self._again:
-            again, self._again = self._again, {}
-            self._session.owe(number, self._group.set_counters(again))
+        self._failures.tell(number)
         if not start:  # here and not before the handler: that would be on every message's way
             self._sums.counters[C.BATCHES] += 1
             self._sums.batch.add([len(entries)])
@@ -264,40 +245,3 @@ class Runner:
         )
         if acked:
             self._session.owe_ack(number, self._group, acked)
-
-    def _on_alarm(self, _number: int, frame: FrameType | None) -> None:
-        """Raise in user code that has run too long; come again later in any other case."""
-        at = frame
-        inner: FrameType | None = None
-        while at is not None and at.f_code is not Runner._chunk.__code__:
-            at, inner = at.f_back, at
-        if at is None:
-            return
-        age = monotonic() - max(self._journal.marks.tolist())
-        if age < self._alarm_s:
-            signal.setitimer(signal.ITIMER_REAL, self._alarm_s - age)
-            return
-        if inner is None or inner.f_globals.get("__name__", "").startswith(OURS):
-            signal.setitimer(signal.ITIMER_REAL, _ALARM_AGAIN_S)
-            return
-        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
-        raise SoftTimeout(f"ran longer than {self._alarm_s:g} s")
-
-
-def decoded_or_bytes(payload: bytes, decode: Decode) -> Any:
-    """Return what the serializer makes of the payload in a dead letter, or the payload if it refuses it."""
-    try:
-        return decode(payload)
-    except MemoryError:
-        raise
-    except Exception:
-        return payload
-
-
-def as_decode_error(error: Exception) -> Exception:
-    """Return the error of a payload that cannot be decoded; a lack of memory or time is not its fault."""
-    if isinstance(error, DecodeError | Duplicate | MemoryError | SoftTimeout):
-        return error
-    wrapped = DecodeError(f"{type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

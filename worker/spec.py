@@ -34,6 +34,7 @@ class Work:
     preload: bool
     envelope: str = "auto"  # see `streams.envelope`
     once_s: float = 0.0  # how long it is remembered that a message was handled; 0: not at all
+    unknown_event: str = "ignore"  # or dead-letter, or retry: what a router has no handler for
     letters_of: tuple[tuple[str, str], ...] = ()
 
 

@@ -26,11 +26,22 @@ _DEAD = {
     Outcome.LOST: (C.LOST,),
     Outcome.DUPLICATE: (C.DUPLICATES,),
     Outcome.HELD_BACK: (),
+    Outcome.IGNORED: (C.IGNORED,),
+    Outcome.DEAD_UNKNOWN_EVENT: (C.DEAD_UNKNOWN_EVENT,),
     Outcome.DONE: (C.HANDLED,),
 }
 
 
-_ENDS = (C.HANDLED, C.FAILED, C.DEAD_DECODE, C.DEAD_REJECTED, C.LOST, C.DUPLICATES)
+_ENDS = (
+    C.HANDLED,
+    C.FAILED,
+    C.DEAD_DECODE,
+    C.DEAD_REJECTED,
+    C.LOST,
+    C.DUPLICATES,
+    C.IGNORED,
+    C.DEAD_UNKNOWN_EVENT,
+)
 
 
 def count_outcomes(counters: memoryview[int], outcomes: bytes, firsts: int) -> int:

@@ -15,13 +15,16 @@ from typing import Any, Literal, Self
 
 from ..ipc.journal import Outcome
 from ..streams import serializers
+from ..streams.connection import Target
 from ..streams.entry import Message, Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.frames import Frame
+from ..streams.serializers import decoded_or_bytes
 from .handler import Handler, examine, load
-from .runner import as_decode_error, decoded_or_bytes
-from .spec import Retries
-from .verdict import SoftTimeout, judge
+from .router import Router
+from .spec import Reading, Retries, Source, Spec, Work
+from .verdict import Ignored, SoftTimeout, as_decode_error, judge
+from .ways import UNKNOWN, Ways
 
 FIRST_MS = 1_700_000_000_000  # when the first message of a trial was added, Unix ms
 
@@ -31,8 +34,9 @@ class Result:
     """What a pool would do with a message after one attempt.
 
     Arguments:
-        verdict: `done`: acknowledge it; `retry`: try it again; `dead`: move it to the dead letters.
-        attempt: which one this was, from 1.
+        verdict: `done`: acknowledge it; `retry`: try it again; `dead`: move it to the dead letters;
+            `ignored`: acknowledge it, for the router has no handler for its event.
+        attempt: which one this was, from 1, with those that its envelope tells of.
         reason: of a dead letter, as `rsq dlq list` shows it; empty for the others.
         delay_s: of a retry: exactly so long if the handler asked for it by `Retry(delay=)`, else the
             longest: a pool waits for a random part of it.
@@ -41,7 +45,7 @@ class Result:
         returned: what the handler returned.
     """
 
-    verdict: Literal["done", "retry", "dead"]
+    verdict: Literal["done", "retry", "dead", "ignored"]
     attempt: int
     reason: str
     delay_s: float
@@ -63,12 +67,13 @@ class Trial:
 
     def __init__(
         self,
-        handler: str | Callable[[Message], Any],
+        handler: str | Router | Callable[[Message], Any],
         *,
         stream: str = "events",
         envelope: str = "auto",
         serializer: str = "json",
         allow_pickle: bool = False,
+        unknown_event: str = "ignore",
         max_attempts: int = 3,
         backoff_base: float = 1.0,
         backoff_max: float = 300.0,
@@ -77,29 +82,42 @@ class Trial:
         """Check the handler as a pool does at its start.
 
         Arguments:
-            handler: what `rsq-supervisor` is given, or the function itself.
+            handler: what `rsq-supervisor` is given, or the function or router itself.
             stream: what `message.stream` says.
-            envelope, serializer, allow_pickle, max_attempts, backoff_base, backoff_max, soft_timeout: as the
-                options of `rsq-supervisor`, with the same defaults; times in seconds. The soft time-out of a
-                handler that is not async works in the main thread only, as in a worker.
+            envelope, serializer, allow_pickle, unknown_event, max_attempts, backoff_base, backoff_max,
+                soft_timeout: as the options of `rsq-supervisor`, with the same defaults; times in seconds.
+                The soft time-out of a handler that is not async works in the main thread only, as in a
+                worker.
 
         Raises:
-            ValueError: there is no such handler, or it takes no message; a bad serializer or envelope.
+            ValueError: there is no such handler, or it takes no message; a bad serializer, envelope
+                or unknown_event.
         """
         if isinstance(handler, str):
             self.handler: Handler = load(handler)
         else:
-            module = getattr(handler, "__module__", None) or "builtins"
+            owner = handler.routes[0].function if isinstance(handler, Router) and handler.routes else handler
+            module = getattr(owner, "__module__", None) or "builtins"
             name = getattr(handler, "__qualname__", type(handler).__qualname__)
             self.handler = examine(handler, f"{module}:{name}", sys.modules.get(module, builtins))
         self._serializer = serializers.load(serializer, allow_pickle=allow_pickle)
-        self._retries = Retries(max_attempts, backoff_base, backoff_max)
         if envelope not in ENVELOPES:
             raise ValueError(f"there is no envelope {envelope!r}; there are {', '.join(ENVELOPES)}")
+        if unknown_event not in UNKNOWN:
+            raise ValueError(f"unknown_event is one of {', '.join(UNKNOWN)}, not {unknown_event!r}")
         self._envelope = ENVELOPES[envelope]
         self._new = Message.for_stream(stream, self._envelope)
-        self._call = self.handler.callable(soft_timeout)
-        self._alarm_s = 0.0 if self.handler.is_async else soft_timeout
+        self._ways = Ways(
+            self.handler,
+            Spec(
+                Source(Target("", ""), stream, "trial", "trial", "0", ""),
+                Work(self.handler.name, serializer, allow_pickle, True, envelope, 0.0, unknown_event),
+                Retries(max_attempts, backoff_base, backoff_max),
+                Reading(1, 0.0, 0.0, until_empty=True),
+                timeout_s=0.0,
+                soft_timeout_s=soft_timeout,
+            ),
+        )
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -155,6 +173,7 @@ class Trial:
         message.entry, message.attempt, message.data = entry, attempt, None
         returned: Any = None
         error: BaseException | None = None
+        way = self._ways.of(entry)
         try:
             content = self._envelope.unwrap(entry[1])
             decode = self._serializer.decode
@@ -168,29 +187,31 @@ class Trial:
             error = as_decode_error(raised)
         else:
             try:
-                with self._limited():
-                    returned = self._call(message)
+                with self._limited(way.alarm_s):
+                    returned = way.call(message)
             except (Exception, SystemExit) as raised:
                 error = raised
         if error is None:
             return Result("done", attempt, "", 0.0, None, message, returned)
-        verdict = judge(error, attempt, self._retries, lambda: 1.0)
+        if isinstance(error, Ignored):
+            return Result("ignored", attempt, "", 0.0, None, message)
+        verdict = judge(error, attempt, way.retries, lambda: 1.0)
         if verdict.outcome is Outcome.WAITING:
             return Result("retry", attempt, "", verdict.delay_s, error, message)
         return Result("dead", attempt, verdict.reason, 0.0, error, message)
 
     @contextlib.contextmanager
-    def _limited(self) -> Iterator[None]:
-        if not self._alarm_s or threading.current_thread() is not threading.main_thread():
+    def _limited(self, alarm_s: float) -> Iterator[None]:
+        if not alarm_s or threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def ring(_number: int, _frame: FrameType | None) -> None:
-            raise SoftTimeout(f"ran longer than {self._alarm_s:g} s")
+            raise SoftTimeout(f"ran longer than {alarm_s:g} s")
 
         before = signal.signal(signal.SIGALRM, ring)
         began = time.monotonic()
-        left_s, every_s = signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        left_s, every_s = signal.setitimer(signal.ITIMER_REAL, alarm_s)
         try:
             yield
         finally:

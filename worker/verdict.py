@@ -35,12 +35,29 @@ class SoftTimeout(Exception):
     """Raised inside a handler that has run longer than the soft limit."""
 
 
+class Duplicate(Exception):
+    """Raised in place of a call of the handler: another copy has been handled."""
+
+
+class Ignored(Exception):
+    """Raised by a router: nobody handles this event here, and that is no failure."""
+
+
+class UnknownEvent(Exception):
+    """Raised by a router: nobody handles this event here, and somebody should."""
+
+    def __init__(self, words: str, *, dead: bool) -> None:
+        """Say which event; `dead`: to the dead letters with it, now."""
+        super().__init__(words)
+        self.dead = dead
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of an entry after a failed attempt.
 
     Arguments:
-        outcome: WAITING, or one of the DEAD ones.
+        outcome: WAITING, IGNORED, or one of the DEAD ones.
         reason: as the dead letter names it.
         delay_s: until the next attempt, for WAITING.
     """
@@ -58,6 +75,7 @@ REASONS = {
     Outcome.DEAD_TIMEOUT: "timeout",
     Outcome.DEAD_DECODE: "decode_error",
     Outcome.DEAD_REJECTED: "rejected",
+    Outcome.DEAD_UNKNOWN_EVENT: "unknown_event",
 }
 
 
@@ -79,6 +97,8 @@ def judge(error: BaseException, attempt: int, retries: Retries, draw: Callable[[
         return Verdict(Outcome.DEAD_DECODE, "decode_error")
     if isinstance(error, Reject):
         return Verdict(Outcome.DEAD_REJECTED, "rejected")
+    if isinstance(error, UnknownEvent) and error.dead:
+        return Verdict(Outcome.DEAD_UNKNOWN_EVENT, "unknown_event")
     if attempt >= retries.max_attempts:
         return Verdict(Outcome.DEAD_MAX_ATTEMPTS, "max_attempts")
     if isinstance(error, Retry) and error.delay is not None:
@@ -92,6 +112,15 @@ def judge_death(death: Death, attempt: int, retries: Retries, draw: Callable[[],
         return Verdict(Outcome.WAITING, delay_s=backoff_s(attempt, retries, draw))
     outcome = Outcome.DEAD_TIMEOUT if death.cause is Cause.TIMEOUT else Outcome.DEAD_CRASH
     return Verdict(outcome, death.words)
+
+
+def as_decode_error(error: Exception) -> Exception:
+    """Return the error of a payload that cannot be decoded; a lack of memory or time is not its fault."""
+    if isinstance(error, DecodeError | Duplicate | MemoryError | SoftTimeout):
+        return error
+    wrapped = DecodeError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def describe(error: BaseException) -> str:

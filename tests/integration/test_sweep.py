@@ -310,7 +310,7 @@ def test_a_leader_that_heard_nothing_for_long_waits_again(field: Field) -> None:
     field.host("web-1", {0: "idle"})
     field.host("web-3", {0: "busy"})
     keep = Keep(memoryview(bytearray(Keep.SIZE * 8)))
-    lead = Lead(pool(field.url), keep, field.call)
+    lead = Lead(pool(field.url), keep, field.call, lambda: 0)
     held = lease.Term(held=True, unbroken=True, epoch=field.epoch, holder="leader", left_ms=0)
     beat = Beat(held, held, field.epoch)
 

@@ -25,6 +25,7 @@ def pool(url: str, **changed: Any) -> Pool:
     values: dict[str, Any] = {
         "handler": "app:handle", "workers": 2, "redis": url, "redis_file": None, "stream": STREAM,
         "group": GROUP, "instance": "leader", "start_id": "0", "serializer": "json", "allow_pickle": False,
+        "unknown_event": "ignore",
         "max_attempts": MOST, "backoff_base": 1.0, "backoff_max": 300.0, "timeout": 300.0,
         "soft_timeout": 0.0, "batch_max": 500, "batch_ms": 50.0, "block_ms": 5000, "dlq": "",
         "lease": LEASE_S, "consumer_ttl": TTL_S, "trim": "none", "drain_timeout": 30.0, "max_messages": 0,

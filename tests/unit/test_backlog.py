@@ -16,9 +16,12 @@ from rsq.streams.connection import Target
 from rsq.streams.group import Group
 from rsq.streams.wire import Lost
 from rsq.worker.backlog import Backlog
+from rsq.worker.handler import Handler
 from rsq.worker.recovery import to_bury
+from rsq.worker.router import Route
 from rsq.worker.shelf import Letter, Shelf
 from rsq.worker.spec import Reading, Retries, Source, Spec, Work
+from rsq.worker.ways import Ways
 
 DONE, CULPRIT, NEXT = b"1-0", b"2-0", b"3-0"
 SPEC = Spec(
@@ -29,6 +32,8 @@ SPEC = Spec(
     0.0,
     0.0,
 )
+
+WAYS = Ways(Handler("app:handle", (Route((), print),)), SPEC)
 
 
 class Line:
@@ -86,7 +91,18 @@ def _backlog(raw: memoryview, line: Line) -> tuple[Backlog, Shelf, Slot]:
     slot = Slot(raw)
     shelf = Shelf(slot.waiting)
     group = Group("events", "workers", "test:0")
-    return Backlog(SPEC, slot, group, cast("Any", line), shelf, cast("Any", Desk())), shelf, slot
+    return (
+        Backlog(
+            WAYS,
+            slot,
+            group,
+            cast("Any", line),
+            shelf,
+            cast("Any", Desk()),
+        ),
+        shelf,
+        slot,
+    )
 
 
 def _crash(raw: memoryview, attempt: int) -> None:

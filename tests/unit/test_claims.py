@@ -18,10 +18,16 @@ class Parts:
     """All that a claim passes through; answers as told, and notes what happens in which order."""
 
     def __init__(
-        self, results: list[Any], *, unchanged: bool = True, lane: bool = True, lent: tuple[bytes, ...] = ()
+        self,
+        results: list[Any],
+        *,
+        unchanged: bool = True,
+        lane: bool = True,
+        lent: tuple[bytes, ...] = (),
+        most: int = 3,
     ) -> None:
         self.notes: list[Any] = []
-        self.lent = lent
+        self.lent, self.most = lent, most
         self.unchanged, self.lane = unchanged, lane
         self.kept: dict[bytes, Any] = {}
         note = self.notes.append
@@ -32,6 +38,7 @@ class Parts:
         self.books = SimpleNamespace(
             lose=lambda lost: note(("lose", lost)),
             note_claim=lambda ids, attempts: note(("journal", ids, attempts)),
+            finish=lambda ids, attempts, outcome, letters: note(("finish", ids, attempts, outcome, letters)),
         )
         self.runner = SimpleNamespace(run=lambda found, attempts: note(("run", found, attempts)))
         self.siblings = SimpleNamespace(lock_lane=self._lock, unlock_lane=lambda: note("unlock"))
@@ -41,10 +48,10 @@ class Parts:
         return self.lane
 
     def claims(self) -> Claims:
-        spec: Any = SimpleNamespace(retries=SimpleNamespace(max_attempts=3))
+        ways: Any = SimpleNamespace(retries=lambda *_: SimpleNamespace(max_attempts=self.most))
         slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64), loans=self.lent)
         parts = (self.siblings, Group("s", "g", "c"), self.session, self.shelf, self.books, self.runner)
-        return Claims(spec, slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts), self.kept)
+        return Claims(slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts), self.kept, ways)
 
 
 def test_each_answer_has_its_consequence() -> None:
@@ -112,3 +119,14 @@ def test_the_lane_is_free_again_after_a_line_that_broke() -> None:
     with pytest.raises(OSError, match="cut"):
         parts.claims().run_suspect(deque([(A, 3)]))
     assert parts.notes[-1] == "unlock"
+
+
+def test_a_suspect_whose_event_has_no_attempt_left_is_buried_and_not_run() -> None:
+    """The leader knows only the most that any event has."""
+    parts = Parts([[A, [b"data", b"1"]]], most=1)
+    assert parts.claims().run_suspect(deque([(A, 2)]))
+    journal, finish, settled = parts.notes
+    assert (journal, settled) == (("journal", [A], [2]), "settled")
+    assert finish[:3] == ("finish", [A], [1])
+    letter = finish[4][0]
+    assert (letter.entry, letter.attempt, letter.reason) == (A, 1, "host lost")

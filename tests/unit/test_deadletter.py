@@ -16,7 +16,7 @@ from rsq.streams import letter
 from rsq.streams.deadletter import DeadLetter, DeadLetters, Foreign, parse, write_command
 from rsq.streams.entry import Message
 from rsq.streams.envelope import ENVELOPES
-from rsq.worker.runner import decoded_or_bytes
+from rsq.streams.serializers import decoded_or_bytes
 
 META: dict[str, bytes] = {
     "v": b"1",

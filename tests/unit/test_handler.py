@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from rsq.streams.entry import Message
-from rsq.worker.handler import Handler, HandlerError, load
+from rsq.worker.handler import Handler, load
+from rsq.worker.signature import HandlerError
 from rsq.worker.verdict import SoftTimeout
 
 MESSAGE = Message([b"1-0", []], None)
@@ -47,8 +48,8 @@ def _error(name: str) -> str:
 def test_a_function_of_the_working_directory(write: Write) -> None:
     write("def handle(message): return message.id")
     handler = load("shop_app:handle")
-    assert (handler.name, handler.is_async) == ("shop_app:handle", False)
-    assert handler.callable(0.0)(MESSAGE) == "1-0"
+    assert (handler.name, handler.routes[0].is_async) == ("shop_app:handle", False)
+    assert handler.callable(handler.routes[0], 0.0)(MESSAGE) == "1-0"
 
 
 def test_a_dotted_attribute(write: Write) -> None:
@@ -58,7 +59,7 @@ def test_a_dotted_attribute(write: Write) -> None:
         class tasks:
             mailer = Mailer()
         """)
-    assert load("shop_app:tasks.mailer.handle").function(MESSAGE) == "mailed"
+    assert load("shop_app:tasks.mailer.handle").routes[0].function(MESSAGE) == "mailed"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_dotted_attribute(write: Write) -> None:
 )
 def test_whatever_can_be_called_with_one_message(write: Write, source: str) -> None:
     write(source)
-    assert callable(load("shop_app:handle").function)
+    assert callable(load("shop_app:handle").routes[0].function)
 
 
 @pytest.mark.parametrize("name", ["shop_app", "shop_app:", ":handle", "", "shop_app.handle"])
@@ -151,7 +152,7 @@ def test_wrong_arguments(write: Write, source: str) -> None:
 def _async(write: Write, body: str) -> Handler:
     write(f"import asyncio\nseen = []\n{textwrap.dedent(body)}")
     handler = load("shop_app:handle")
-    assert handler.is_async
+    assert handler.routes[0].is_async
     return handler
 
 
@@ -169,7 +170,7 @@ def test_an_async_handler_is_run_to_its_end_on_one_loop(write: Write) -> None:
             seen.append(asyncio.get_running_loop())
         """,
     )
-    call = handler.callable(0.0)
+    call = handler.callable(handler.routes[0], 0.0)
     call(MESSAGE)
     call(MESSAGE)
     handler.stop()
@@ -188,7 +189,7 @@ def test_an_object_with_an_async_call_is_async(write: Write) -> None:
         handle = Handle()
         """,
     )
-    handler.callable(0.0)(MESSAGE)
+    handler.callable(handler.routes[0], 0.0)(MESSAGE)
     handler.stop()
     assert _seen() == ["1-0"]
 
@@ -204,7 +205,7 @@ def test_the_soft_limit_of_an_async_handler(write: Write) -> None:
             raise TimeoutError("the database's")
         """,
     )
-    call = handler.callable(0.01)
+    call = handler.callable(handler.routes[0], 0.01)
     with pytest.raises(SoftTimeout, match=r"longer than 0.01 s"):
         call(MESSAGE)
     with pytest.raises(TimeoutError, match="the database's"):
@@ -221,9 +222,9 @@ def test_an_error_of_an_async_handler_is_its_own(write: Write) -> None:
         """,
     )
     with pytest.raises(asyncio.CancelledError):
-        handler.callable(0.0)(MESSAGE)
+        handler.callable(handler.routes[0], 0.0)(MESSAGE)
     with pytest.raises(KeyError):
-        handler.callable(0.0)(Message([b"1-0", []], None, 2))
+        handler.callable(handler.routes[0], 0.0)(Message([b"1-0", []], None, 2))
     handler.stop()
 
 
@@ -281,7 +282,47 @@ def test_async_hooks_run_on_the_handlers_loop(write: Write) -> None:
         """,
     )
     handler.start()
-    handler.callable(0.0)(MESSAGE)
+    handler.callable(handler.routes[0], 0.0)(MESSAGE)
     handler.stop()
     assert len(_seen()) == 3
     assert len(set(_seen())) == 1
+
+
+# Routers
+
+
+def test_a_router(write: Write) -> None:
+    write("""
+        from rsq import Router
+        app = Router()
+        @app.on("a", "b", max_attempts=7)
+        def first(message): return "first"
+        @app.default
+        async def other(message): return "other"
+        def worker_start(): app.started = True
+        """)
+    handler = load("shop_app:app")
+    assert [(route.events, route.is_async) for route in handler.routes] == [(("a", "b"), False), ((), True)]
+    handler.start()
+    assert sys.modules["shop_app"].app.started
+    handler.stop()
+
+
+def test_a_router_that_cannot_be_used(write: Write, tmp_path: Path) -> None:
+    write("""
+        from rsq import Router
+        empty = Router()
+        twice = Router()
+        @twice.on("a")
+        def one(message): pass
+        @twice.on("a")
+        def two(message): pass
+        """)
+    assert _error("shop_app:empty") == (
+        "shop_app:empty has no handlers: decorate some with .on(EVENT) or .default"
+    )
+    assert _error("shop_app:twice") == "shop_app:twice: event 'a' has two handlers, one and two"
+    write("from rsq import Router\napp = Router()\n@app.on\ndef one(message): pass", "shop_bare")
+    assert _error("shop_bare:app") == (
+        f".on needs the name of an event: write .on('order.created') ({tmp_path}/shop_bare.py:3)"
+    )

@@ -16,7 +16,8 @@ from rsq.streams.entry import Raw
 from rsq.streams.envelope import AUTO
 from rsq.streams.group import Group
 from rsq.streams.once import Marks, Row
-from rsq.worker.once import Duplicate, Once
+from rsq.worker.once import Once
+from rsq.worker.verdict import Duplicate
 
 _names = st.text(min_size=1, max_size=12).filter(lambda name: "}" not in name)
 _keys = st.sampled_from("abcde")

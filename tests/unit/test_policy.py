@@ -428,6 +428,38 @@ def test_without_a_limit_nobody_is_timed() -> None:
         assert talk.hears(after=1.0) == []
 
 
+def test_an_entry_may_have_a_limit_of_its_own() -> None:
+    """Shorter than the pool's, longer, or none at all."""
+    talk = running(1, timeout_s=3.0).runs(0).sees(0, limit_s=1.5)
+    assert talk.hears(after=1.0) == []
+    assert talk.deadline == pytest.approx(0.5)
+    assert talk.hears(after=0.6) == [Freeze(0)]
+    assert talk.hears(Halted(0)) == [Kill(0, Cause.TIMEOUT, place=7)]
+    assert talk.said[-1].endswith("ran longer than 1.5 s: killed")
+    talk = running(1, timeout_s=3.0).runs(0).sees(0, limit_s=5.0)
+    for _ in range(4):
+        assert talk.hears(after=1.0) == []
+    assert talk.hears(after=1.0) == [Freeze(0)]
+    talk = running(1, timeout_s=3.0).runs(0).sees(0, limit_s=0.0)
+    for _ in range(100):
+        assert talk.hears(after=1.0) == []
+
+
+def test_the_next_entry_has_the_pools_limit_again() -> None:
+    talk = running(1, timeout_s=3.0).runs(0).sees(0, limit_s=60.0)
+    for _ in range(10):
+        assert talk.hears(after=1.0) == []
+    frozen(talk.runs(0, place=8).sees(0, limit_s=None))
+
+
+def test_a_pool_without_a_limit_keeps_those_of_entries() -> None:
+    talk = running(1).runs(0).sees(0, limit_s=1.0)
+    assert talk.hears(after=1.0) == [Freeze(0)]
+    talk = Talk(1).sees(0, holder=4242, limit_s=1.0).runs(0)
+    assert talk.hears(after=0.5) == []
+    assert talk.hears(after=1.0) == [KillStranger(0, 4242, 7)]
+
+
 def test_the_limit_holds_for_a_worker_of_a_former_master_too() -> None:
     talk = Talk(1, timeout_s=3.0).sees(0, holder=4242).runs(0)
     for _ in range(3):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rsq.ipc.journal import Batch, Kind, Outcome
 from rsq.ipc.ledger import INDEX_BITS
 from rsq.streams.entry import parse_id
-from rsq.worker.recovery import Plan, culprit, current, from_table, number, plan, to_bury
+from rsq.worker.recovery import ACKED, Plan, culprit, current, from_table, number, plan, to_bury
 
 DEAD = [outcome for outcome in Outcome if outcome.name.startswith("DEAD")]
 A, B, C = b"1-0", b"2-0", b"3-0"
@@ -199,7 +199,7 @@ def test_the_fate_is_what_the_journal_says(left: Left) -> None:
     buried = {entry: (attempt, outcome) for entry, attempt, outcome in made.bury}
     for entry in left.pending:
         outcome, attempt = left.word(entry) or (None, 0)
-        if outcome in (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE):
+        if outcome in ACKED:
             assert entry in made.ack
         elif outcome in DEAD:
             assert buried[entry] == (attempt, outcome)

@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = {
     "start_id": "0",
     "serializer": "json",
     "allow_pickle": False,
+    "unknown_event": "ignore",
     "max_attempts": 3,
     "backoff_base": 1.0,
     "backoff_max": 300.0,

@@ -36,6 +36,8 @@ def _counted(outcomes: list[Outcome], firsts: int = 0) -> tuple[dict[str, int], 
         (Outcome.LOST, {"LOST": 1}, 1),
         (Outcome.DUPLICATE, {"DUPLICATES": 1}, 1),
         (Outcome.HELD_BACK, {}, 0),
+        (Outcome.IGNORED, {"IGNORED": 1}, 1),
+        (Outcome.DEAD_UNKNOWN_EVENT, {"DEAD_UNKNOWN_EVENT": 1}, 1),
     ],
 )
 def test_each_outcome_is_counted(outcome: Outcome, counted: dict[str, int], left: int) -> None:
@@ -52,7 +54,7 @@ def test_every_entry_is_counted_once(outcomes: list[Outcome], firsts: int) -> No
     """As handled, retried, dead, lost, or not at all because it is not finished."""
     counted, left = _counted(outcomes, firsts)
     assert counted.get("READ", 0) == firsts
-    ends = ["HANDLED", "RETRIED", "LOST", "DUPLICATES", *(counter.name for counter in DEAD)]
+    ends = ["HANDLED", "RETRIED", "LOST", "DUPLICATES", "IGNORED", *(counter.name for counter in DEAD)]
     total = sum(counted.get(name, 0) for name in ends)
     assert total == len(outcomes) - outcomes.count(Outcome.HELD_BACK)
     assert left == total - counted.get("RETRIED", 0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rsq import Message, Reject, Retry, SoftTimeout
+from rsq import Message, Reject, Retry, Router, SoftTimeout
 from rsq.testing import Trial
-from rsq.worker.handler import HandlerError
+from rsq.worker.signature import HandlerError
 
 
 def echo(message: Message) -> Any:
@@ -85,6 +85,34 @@ def test_messages_of_others_are_read_and_their_attempts_count() -> None:
     assert (wrong.verdict, wrong.reason) == ("dead", "decode_error")
     with pytest.raises(ValueError, match="no envelope 'other'; there are auto, rsq"):
         Trial(echo, envelope="other")
+
+
+def test_a_router_has_its_limits_and_says_what_it_ignores() -> None:
+    app = Router()
+
+    @app.on("order.created", max_attempts=2, backoff=(8, 9))
+    def created(message: Message) -> None:
+        raise KeyError(message.data)
+
+    @app.on("order.paid")
+    async def paid(message: Message) -> Any:
+        return message.data
+
+    trial = Trial(app)
+    failed = trial.run_all(1, "order.created")
+    assert [(one.verdict, one.delay_s) for one in failed] == [("retry", 8), ("dead", 0)]
+    assert (trial.run(2, "order.paid").verdict, trial.run(2, "order.paid").returned) == ("done", 2)
+    ignored = trial.run(3, "strange")
+    assert (ignored.verdict, ignored.done, ignored.error) == ("ignored", False, None)
+    assert Trial(app, unknown_event="dead-letter").run(3).reason == "unknown_event"
+    assert [one.verdict for one in Trial(app, unknown_event="retry", max_attempts=2).run_all()] == [
+        "retry",
+        "dead",
+    ]
+    with pytest.raises(ValueError, match="unknown_event is one of ignore"):
+        Trial(app, unknown_event="other")
+    with pytest.raises(HandlerError, match="has no handlers"):
+        Trial(Router())
 
 
 def test_an_async_handler_has_an_event_loop() -> None:

@@ -1,0 +1,85 @@
+"""The failures of the newest batch: written down at once, told to Redis together."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from ..ipc.journal import Journal, Outcome
+from ..streams.entry import Raw
+from ..streams.envelope import Envelope
+from ..streams.group import Group
+from .books import Books
+from .session import Session
+from .shelf import Letter, Shelf
+from .spec import Retries
+from .verdict import Verdict
+
+
+class Failures:
+    """What failed, and what Redis has to know of it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        group: Group,
+        session: Session,
+        shelf: Shelf,
+        books: Books,
+        envelope: Envelope,
+    ) -> None:
+        """Bring together where a failure is written."""
+        self._envelope = envelope
+        self._journal, self._group, self._session = journal, group, session
+        self._shelf, self._books = shelf, books
+        self._letters: dict[int, Letter] = {}
+        self._again: dict[bytes, int] = {}  # id -> number of the next attempt
+
+    @property
+    def has_letters(self) -> bool:
+        """Tell whether there is a story that is in this process alone: user code may end it."""
+        return bool(self._letters)
+
+    def note(
+        self,
+        at: int,
+        entry: Raw,
+        attempt: int,
+        earlier: int,
+        retries: Retries,
+        verdict: Verdict,
+        words: str,
+        trace: str,
+    ) -> None:
+        """Write down a failed attempt: on the shelf first, then in the journal.
+
+        Arguments:
+            at: place in the newest batch.
+            entry, attempt: what failed.
+            earlier: how often others had tried it before, as its envelope says.
+            retries: by which it was judged.
+            verdict: what becomes of it.
+            words, trace: the error.
+        """
+        if verdict.outcome is Outcome.WAITING:
+            self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
+            self._again[entry[0]] = attempt + 1
+        else:
+            self._letters[at] = Letter(
+                entry[0], attempt, verdict.outcome, verdict.reason, words, trace, earlier
+            )
+        self._journal.outcomes[at] = verdict.outcome
+        event = self._envelope.event(entry[1])
+        self._books.report(entry[0], attempt + earlier, retries.max_attempts, verdict, words, trace, event)
+
+    def tell(self, number: int) -> None:
+        """Write the dead letters now, and the counters of what waits with the next write.
+
+        Arguments:
+            number: of the newest batch.
+        """
+        if self._letters:
+            letters, self._letters = self._letters, {}
+            self._books.bury(letters)
+        if self._again:
+            again, self._again = self._again, {}
+            self._session.owe(number, self._group.set_counters(again))

@@ -1,0 +1,141 @@
+"""The ways of a stream's entries: what is called for each event, and by which limits.
+
+The router's word goes before the pool's. A plain handler is the one way of all entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..ipc.cells import D
+from ..ipc.limit import pack
+from ..streams.entry import Message, Raw, text
+from ..streams.envelope import ENVELOPES
+from .handler import Handler
+from .router import Route
+from .signature import HandlerError
+from .spec import Retries, Spec
+from .verdict import Ignored, UnknownEvent
+
+UNKNOWN = ("ignore", "dead-letter", "retry")  # what can become of events that a router has no handler for
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What happens to the entries of an event.
+
+    Arguments:
+        call: takes a message, to its end.
+        retries: by which its failures are judged.
+        alarm_s: soft limit that a timer has to keep; 0 for none, or one that an event loop keeps.
+    """
+
+    call: Callable[[Any], Any]
+    retries: Retries
+    alarm_s: float
+
+
+class Ways:
+    """All ways of a pool's entries, in one worker."""
+
+    def __init__(self, handler: Handler, spec: Spec, desk: memoryview[int] | None = None) -> None:
+        """Combine what the router says with what the pool says.
+
+        Arguments:
+            handler: as it was loaded.
+            spec: of the pool.
+            desk: of the slot, to write limits into that are not the pool's; None only to check.
+
+        Raises:
+            HandlerError: the two do not go together.
+        """
+        self._handler, self._spec, self._desk = handler, spec, desk
+        self._event = ENVELOPES[spec.work.envelope].event
+        self._ways: dict[bytes | None, Way] = {}
+        self._other = Way(unknown(spec.work.unknown_event), spec.retries, 0.0)
+        for route in handler.routes:
+            way = self._way(route)
+            if not route.events:
+                self._other = way
+            for event in route.events:
+                self._ways[event.encode()] = way
+        every = [self._other, *self._ways.values()]
+        self.call = self._dispatch() if self._ways else self._other.call
+        self.alarm_s = min((way.alarm_s for way in every if way.alarm_s), default=0.0)
+        self.most = max(way.retries.max_attempts for way in every)
+        self._retries_differ = any(way.retries != spec.retries for way in every)
+
+    def of(self, entry: Raw) -> Way:
+        """Return the way of an entry."""
+        return self._ways.get(self._event(entry[1]), self._other) if self._ways else self._other
+
+    def retries(self, entry: bytes, look: Callable[[bytes], Raw | None]) -> Retries:
+        """Return how failures of an entry are judged of which only the id is known.
+
+        Arguments:
+            entry: its id.
+            look: fetches the entry, None if it is deleted; only called where that makes a difference.
+        """
+        if not self._retries_differ:
+            return self._spec.retries
+        found = look(entry)
+        return self._spec.retries if found is None else self.of(found).retries
+
+    def _dispatch(self) -> Callable[[Message], Any]:
+        ways, other, event = self._ways, self._other, self._event
+
+        def dispatch(message: Message) -> Any:
+            return ways.get(event(message.entry[1]), other).call(message)
+
+        return dispatch
+
+    def _way(self, route: Route) -> Way:
+        own, pool = route.limits, self._spec
+        soft_s = pool.soft_timeout_s if own.soft_timeout is None else own.soft_timeout
+        hard_s = pool.timeout_s if own.timeout is None else own.timeout
+        if soft_s and hard_s and soft_s >= hard_s:
+            raise HandlerError(
+                f"{self._handler.name}: {route.name}: its soft_timeout, {soft_s:g} s, must be shorter than"
+                f" its timeout, {hard_s:g} s; what a handler does not set is the pool's"
+            )
+        base_s, max_s = own.backoff or (pool.retries.base_s, pool.retries.max_s)
+        retries = Retries(own.max_attempts or pool.retries.max_attempts, base_s, max_s)
+        call = self._handler.callable(route, soft_s)
+        if own.timeout is not None and own.timeout != pool.timeout_s and self._desk is not None:
+            call = limited(call, self._desk, own.timeout)
+        return Way(call, retries, 0.0 if route.is_async else soft_s)
+
+
+def limited(call: Callable[[Any], Any], desk: memoryview[int], seconds: float) -> Callable[[Any], Any]:
+    """Return a call that tells the master first how long it may take.
+
+    The entry is marked as started by then: whoever sees the mark and not yet the limit takes the pool's.
+    """
+
+    def tell(message: Message) -> Any:
+        desk[D.LIMIT] = pack(message.entry[0], seconds)
+        return call(message)
+
+    return tell
+
+
+def unknown(what: str) -> Callable[[Message], Any]:
+    """Return what is called for entries of events that a router has no handler for.
+
+    Arguments:
+        what: one of `UNKNOWN`.
+    """
+
+    def ignore(_message: Message) -> None:
+        raise Ignored
+
+    def fail(message: Message) -> None:
+        event = message.envelope.event(message.entry[1])
+        words = "no handler for entries without an event"
+        if event is not None:
+            words = f"no handler for event {text(event[:200])!r}"
+        raise UnknownEvent(words, dead=what == "dead-letter")
+
+    return ignore if what == "ignore" else fail
