@@ -1,0 +1,62 @@
+"""Adapters: decorators for handlers that were written for another signature than ours.
+
+Each takes a plain function or an `async def`, and gives a handler of one message; they can be put on each
+other, and go below `@app.on(...)` of a router as well as on a plain handler.
+
+    @bool_result
+    @data_only
+    def handle(order): return order["paid"]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+from ..streams.entry import Message
+from .signature import is_async
+from .verdict import Retry
+
+Handle = Callable[[Message], Any]
+
+
+def data_only(function: Callable[[Any], Any]) -> Handle:
+    """Adapt `function(data)`."""
+    return _adapted(function, lambda message: (message.data,))
+
+
+def data_and_message(function: Callable[[Any, Message], Any]) -> Handle:
+    """Adapt `function(data, message)`."""
+    return _adapted(function, lambda message: (message.data, message))
+
+
+def bool_result(function: Callable[[Any], Any]) -> Handle:
+    """Adapt a handler that returns `False` where the entry is to be tried again; all else is done."""
+
+    def judge(result: Any) -> Any:
+        if result is False:
+            raise Retry("the handler returned False")
+        return result
+
+    return _adapted(function, lambda message: (message,), judge)
+
+
+def _adapted(
+    function: Callable[..., Any],
+    arguments: Callable[[Message], tuple[Any, ...]],
+    judge: Callable[[Any], Any] | None = None,
+) -> Handle:
+    """Return a handler that calls a function in its own way."""
+
+    async def later(message: Message) -> Any:
+        result = await function(*arguments(message))
+        return result if judge is None else judge(result)
+
+    def now(message: Message) -> Any:
+        result = function(*arguments(message))
+        return result if judge is None else judge(result)
+
+    adapted: Any = functools.update_wrapper(later if is_async(function) else now, function)
+    del adapted.__wrapped__  # who asks for the signature gets that of the adapted one
+    return cast("Handle", adapted)
