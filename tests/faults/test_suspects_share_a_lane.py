@@ -86,6 +86,7 @@ def test_a_slot_that_is_killed_frees_the_lane(make_pool: Callable[..., Pool]) ->
     given = give(pool)
     pool.start()
     runs, waits = first(pool, given)
+    until(lambda: pool.redis.get("inside") == b"1", "a handler that is inside")
     pool.redis.decr("inside")
     pool.kill_worker(given[runs])
     pool.wait_started(waits)
