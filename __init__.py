@@ -6,6 +6,8 @@ from rsq.streams.async_producer import AsyncProducer
 from rsq.streams.entry import Message
 from rsq.streams.letter import DeadLetter
 from rsq.streams.producer import Duplicate, Producer, PushError, StreamFull, producer_metrics
+from rsq.worker import adapters
+from rsq.worker.calls import BatchMessage
 from rsq.worker.handler import worker_start, worker_stop
 from rsq.worker.router import Router
 from rsq.worker.verdict import Reject, Retry, SoftTimeout
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncProducer",
+    "BatchMessage",
     "DeadLetter",
     "Duplicate",
     "Fleet",
@@ -26,6 +29,7 @@ __all__ = [
     "Router",
     "SoftTimeout",
     "StreamFull",
+    "adapters",
     "producer_metrics",
     "worker_start",
     "worker_stop",

@@ -11,6 +11,9 @@ is finished, this one runs, since then. An entry is finished in the way its outc
 default, zero, is "done", so that the good way costs nothing more. `Desk.RUNNING` tells whether the
 entry with the last mark was really in the hands of user code.
 
+A batch that one call handles (`Kind.CALL`) has two marks: its start at the first entry, its end behind the
+last. Its entries have begun together, and each is finished once its outcome is neither OPEN nor SUSPECT.
+
 `number` counts batches for ever and is zero while the bank is being written.
 """
 
@@ -43,6 +46,7 @@ class Kind(IntEnum):
 
     RUN = 0  # to be handled, in this order
     CLAIM = 1  # being taken into held form; nothing is started
+    CALL = 2  # to be handled together, by one call
 
 
 class Outcome(IntEnum):
@@ -60,6 +64,11 @@ class Outcome(IntEnum):
     DUPLICATE = 9  # its handler was not called: another copy of the message had been handled
     IGNORED = 10  # nobody handles its event here
     DEAD_UNKNOWN_EVENT = 11
+    OPEN = 12  # of a call: not finished
+    SUSPECT = 13  # the same, and the call went wrong, perhaps because of it: to be run alone
+
+
+_UNFINISHED = (Outcome.OPEN, Outcome.SUSPECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,14 @@ class Batch:
     def started(self) -> int:
         """Return how many marks are set: entries before the last mark are finished."""
         return next((at for at, mark in enumerate(self.marks) if not mark), len(self.marks))
+
+    @property
+    def ends(self) -> list[Outcome | None]:
+        """Return how each entry ended, None where it has not."""
+        if self.kind is Kind.CALL:
+            return [None if outcome in _UNFINISHED else outcome for outcome in self.outcomes]
+        finished = max(0, self.started - 1) if self.kind is Kind.RUN else 0
+        return [outcome if at < finished else None for at, outcome in enumerate(self.outcomes)]
 
 
 class _Bank:
@@ -125,13 +142,21 @@ class _Bank:
 
     def finished(self, batch: int, upto: int) -> tuple[bytes, int] | None:
         """Return what `Journal.finished` does, of this bank alone."""
-        number, count = self.head[_NUMBER], min(self.head[_COUNT], JOURNAL_MAX)
-        if number < batch or not number or self.head[_KIND] != Kind.RUN:
+        number, count, kind = self.head[_NUMBER], min(self.head[_COUNT], JOURNAL_MAX), self.head[_KIND]
+        if number < batch or not number or kind not in (Kind.RUN, Kind.CALL):
             return b"", 0
+        if kind == Kind.CALL:
+            return self._finished_of_call(number, count, upto if number == batch else 0)
         marks = self.marks[: count + 1].tolist()
         started = marks.index(0) if 0 in marks else len(marks)
         first, end = upto if number == batch else 0, max(0, started - 1)
         found = bytes(self.outcomes[first:end]), self.attempts[first:end].tolist().count(1)
+        return found if self.head[_NUMBER] == number else None
+
+    def _finished_of_call(self, number: int, count: int, first: int) -> tuple[bytes, int] | None:
+        outcomes, attempts = bytes(self.outcomes[:count]), self.attempts[:count].tolist()
+        ended = [at for at in range(first, count) if outcomes[at] not in _UNFINISHED]
+        found = bytes(outcomes[at] for at in ended), sum(attempts[at] == 1 for at in ended)
         return found if self.head[_NUMBER] == number else None
 
 
@@ -161,7 +186,7 @@ class Journal:
         text = b" ".join(ids)
         bank.ids[: len(text)] = text
         bank.marks[: count + 1] = _ZEROS[: count + 1]
-        bank.outcomes[:count] = bytes(count)
+        bank.outcomes[:count] = bytes([Outcome.OPEN]) * count if kind is Kind.CALL else bytes(count)
         if attempts is None:
             bank.attempts[:count] = _ONES[:count]
         else:
@@ -208,6 +233,18 @@ class Journal:
         if newest.head[_NUMBER] != number:
             return None  # the writer has moved on: what was read is of two batches
         return (number << INDEX_BITS) | at, marks[at], ids[at] if at < len(ids) else b"?"
+
+    def open_ids(self) -> list[bytes]:
+        """Return what is not finished of the newest batch, if one call handles it; for readers."""
+        batches = self.batches()
+        if not batches or batches[-1].kind is not Kind.CALL:
+            return []
+        return [entry for entry, end in zip(batches[-1].ids, batches[-1].ends, strict=True) if end is None]
+
+    def together(self) -> int:
+        """Return how many entries of the newest batch run at the same time, for readers."""
+        newest = max(self._banks, key=lambda bank: bank.head[_NUMBER])
+        return min(newest.head[_COUNT], JOURNAL_MAX) if newest.head[_KIND] == Kind.CALL else 1
 
     def finished(self, batch: int, upto: int) -> tuple[bytes, int] | None:
         """Return which entries are finished but not in the sums yet: their outcomes, a byte each,

@@ -54,6 +54,23 @@ class Content(NamedTuple):
     retries: int = 0
     letter: bool = False
 
+    def decoded(self, decode: Decode) -> Any:
+        """Return the message's data.
+
+        Arguments:
+            decode: of the serializer; what it raises is raised.
+        """
+        if self.payload is None:
+            return self.data
+        try:
+            return decode(self.payload)
+        except MemoryError:
+            raise
+        except Exception:
+            if self.letter:
+                return self.payload
+            raise
+
 
 def field(fields: Raw, name: bytes) -> bytes | None:
     """Return the value of the first field of this name, None when there is none."""

@@ -66,16 +66,6 @@ def quick(serializer: Serializer) -> Callable[[bytes], Any]:
     return _orjson_loads if serializer is _BUILT_IN["json"] else serializer.decode
 
 
-def decoded_or_bytes(payload: bytes, decode: Callable[[bytes], Any]) -> Any:
-    """What the serializer makes of the payload in a dead letter, or the payload if it refuses it."""
-    try:
-        return decode(payload)
-    except MemoryError:
-        raise
-    except Exception:
-        return payload
-
-
 def _import(name: str) -> Serializer:
     module, _, attribute = name.partition(":")
     try:

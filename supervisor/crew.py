@@ -156,8 +156,10 @@ class Crew:
         for number in self._used():
             place = self._running(number)
             if place is not None:
-                places.append((number, place[0]))
-                asks.append(beat.owned(stream, group, keys.consumer(instance, number), place[2]))
+                owner, journal = keys.consumer(instance, number), self._segment.slot(number).journal
+                for entry in journal.open_ids() or (place[2],):
+                    places.append((number, place[0]))
+                    asks.append(beat.owned(stream, group, owner, entry))
         for (number, at), reply in zip(places, call(*asks) if asks else [], strict=True):
             if not isinstance(reply, Exception) and not reply:
                 self._segment.slot(number).ward.view[W.ROBBED] = at

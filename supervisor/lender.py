@@ -135,7 +135,7 @@ class Lender:
                 self._calm_from = now + _CALM_AFTER_S
             if number in self._doubted:
                 self._judge(self._doubted[number], now)
-            more = desk[D.HELD] > 1 or desk[D.MORE]
+            more = desk[D.HELD] > slot.journal.together() or desk[D.MORE]
             if more and desk[D.HELD]:  # or is about to run: its nudge comes before it does
                 self._calm_from = now + _CALM_AFTER_S
             if desk[D.RUNNING] != 1 or not (more or number in self._handed):

@@ -30,10 +30,13 @@ def lendable(
     over: dict[bytes, bool] = {}
     for batch in batches:
         over |= dict.fromkeys(batch.ids, False)
-        if batch.kind is Kind.RUN:
-            newest = batch is batches[-1]
-            ended = batch.started if newest else max(0, batch.started - 1)
-            over |= dict.fromkeys(batch.ids[:ended], True)
+        newest = batch is batches[-1]
+        if newest and batch.kind is Kind.CALL:  # all of it runs
+            over |= dict.fromkeys(batch.ids, True)
+        else:
+            over |= {entry: end is not None for entry, end in zip(batch.ids, batch.ends, strict=True)}
+        if newest and batch.kind is Kind.RUN:
+            over |= dict.fromkeys(batch.ids[: batch.started], True)
     named = set(batches[-1].ids) if len(rows) >= most else None
     return [
         row

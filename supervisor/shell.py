@@ -112,6 +112,9 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
     holder = segment.slot_holder(slot)
     place = parts.journal.place()
     running = bool(desk.view[D.RUNNING]) and place is not None
+    entry = place[2].decode("ascii", "replace") if place else ""
+    if running and (together := parts.journal.together()) > 1:
+        entry += f" (of a batch of {together})"
     return Sight(
         holder=holder if holder is not None and holder != pid else None,
         booted=pid is not None and desk.view[D.PID] == pid and desk.real[D.BOOTED] > 0,
@@ -119,7 +122,7 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         running=running,
         place=place[0] if place else 0,
         since=place[1] if place else 0.0,
-        entry=place[2].decode("ascii", "replace") if place else "",
+        entry=entry,
         finished=finished(parts.ledger),
         settled=bool(desk.view[D.SETTLED]),
         held=bool(desk.view[D.HOLDS]),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ..streams.entry import Message
+from .router import GATHER, Gather
 from .signature import is_async
 from .verdict import Retry
 
@@ -40,6 +41,26 @@ def bool_result(function: Callable[[Any], Any]) -> Handle:
         return result
 
     return _adapted(function, lambda message: (message,), judge)
+
+
+def message_list(
+    function: Callable[[list[Any]], Any] | None = None, /, *, size: int = 100, wait: float = 0.0
+) -> Any:
+    """Adapt a handler that takes a list of messages and returns the ids of those that are done.
+
+    As a plain handler, and below `@app.on` or `@app.default`, it gets batches; `@app.batch` has numbers of
+    its own.
+
+    Arguments:
+        size: most entries of one call.
+        wait: seconds after which a call is made with what has come.
+    """
+
+    def adapt(function: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+        setattr(function, GATHER, Gather(size, wait))
+        return function
+
+    return adapt if function is None else adapt(function)
 
 
 def _adapted(

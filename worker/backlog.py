@@ -20,9 +20,10 @@ from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
 from ..streams.entry import Raw, parse_id
 from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
+from .batcher import Batcher, Item
 from .books import Books
 from .once import Once
-from .recovery import Plan, culprit, current, from_table, plan
+from .recovery import Plan, culprit, current, from_table, plan, suspects
 from .session import Session, good
 from .shelf import Letter, Shelf
 from .verdict import REASONS, judge_death
@@ -43,10 +44,11 @@ class Backlog:
         session: Session,
         shelf: Shelf,
         books: Books,
+        batcher: Batcher,
         once: Once | None = None,
     ) -> None:
         """Bring together what recovery works on."""
-        self._once = once
+        self._batcher, self._once = batcher, once
         self._ways, self._slot, self._group = ways, slot, group
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
@@ -63,10 +65,12 @@ class Backlog:
         self._books.count()
         self.todo.clear()
         self.kept.clear()
+        self._batcher.clear()
         self._shelf.clear()
         slot.waiting.load()
         settled = slot.ledger.load()
         self._charge_culprit()
+        self._batcher.alone |= self._suspected()
         waiting = slot.waiting.load()
         rows = self._pending()
         if not slot.desk.view[D.HOLDS]:
@@ -108,6 +112,14 @@ class Backlog:
         slot, desk = self._slot, self._slot.desk.view
         batches = slot.journal.batches()
         at = culprit(batches, desk[D.RUNNING] == 1, slot.ward.view[W.RUNS_ON])
+        together = suspects(batches, desk[D.RUNNING] == 1)
+        if together and self._death(batches[-1].number << INDEX_BITS).charges:
+            for place in together:
+                slot.journal.outcomes[place] = Outcome.SUSPECT
+            log.warning(
+                "%s: the process ended while %d entries were handled together: each runs alone until the"
+                " culprit has shown itself, nobody else is charged", self._group.consumer, len(together),
+            )  # fmt: skip
         if at is not None:
             batch = batches[-1]
             entry, attempt = batch.ids[at], batch.attempts[at]
@@ -125,6 +137,14 @@ class Backlog:
         if desk[D.RUNNING] >= CHARGED:
             slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
         desk[D.RUNNING] = 0
+
+    def _suspected(self) -> set[bytes]:
+        """Return the entries of the newest batch that have to run alone."""
+        batches = self._slot.journal.batches()
+        if not batches or batches[-1].kind is not Kind.CALL:
+            return set()
+        rows = zip(batches[-1].ids, batches[-1].outcomes, strict=True)
+        return {entry for entry, outcome in rows if outcome is Outcome.SUSPECT}
 
     def _look(self, entry: bytes) -> Raw | None:
         found: list[Raw] = self._session.must(self._group.look(entry))
@@ -193,13 +213,17 @@ class Backlog:
         batches = self._slot.journal.batches()
         if not batches:
             return {}, set()
-        ended = zip(batches[-1].ids, batches[-1].outcomes[: max(0, batches[-1].started - 1)], strict=False)
-        over = {entry for entry, outcome in ended if outcome not in (Outcome.WAITING, Outcome.HELD_BACK)}
+        ended = zip(batches[-1].ids, batches[-1].ends, strict=True)
+        over = {entry for entry, end in ended if end not in (None, Outcome.WAITING, Outcome.HELD_BACK)}
         return {entry: at for at, entry in enumerate(batches[-1].ids)}, over
 
     def _book_unsettled(self, settled: tuple[int, int]) -> None:
         """Count what the predecessor had finished and not counted yet."""
         batches = self._slot.journal.batches()
+        if batches and batches[-1].kind is Kind.CALL and settled[0] < batches[-1].number:
+            batch = batches[-1]
+            self._books.book_call(batch.number, batch.ids, batch.attempts, None)
+            return
         if not batches or batches[-1].kind is not Kind.RUN:
             self._slot.ledger.commit(*settled)
             return
@@ -245,7 +269,7 @@ class Backlog:
                 break  # the leader hands them on
             for entry, attempt in page.items():
                 row = current(table, entry, attempt)
-                if row is not None and self._shelf.has_room:
+                if row is not None and self._shelf.has_room():
                     self._slot.waiting.put(entry, *row)
             taken += self._hold(page, consumer)
         return taken
@@ -292,9 +316,15 @@ class Backlog:
                 self.todo.append((entry[0], 1))
                 self.kept[entry[0]] = entry
 
+    def claim_again(self, items: Iterable[Item]) -> None:
+        """Let entries that were gathered be claimed before they run: they may be others' by now."""
+        for entry, attempt, _ in items:
+            self.todo.append((entry[0], attempt))
+            self.kept[entry[0]] = entry
+
     def _known(self) -> set[bytes]:
         """Return what is in hand and waits for its turn."""
-        return self._shelf.ids | {entry for entry, _ in self.todo}
+        return self._shelf.ids | self._batcher.ids | {entry for entry, _ in self.todo}
 
     def audit(self) -> None:
         """Find entries that were delivered to a connection which broke before we saw them."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..ipc.cells import D
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
+from ..ipc.ledger import C
 from ..ipc.slot import Slot
 from ..streams.entry import Raw, parse_id, text
 from ..streams.envelope import ENVELOPES
@@ -62,10 +63,10 @@ class Books:
         self._finished: _Finished | None = None  # what the ledger does not count yet
         session.meanwhile = self.count
 
-    def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None) -> int:
+    def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None, kind: Kind = Kind.RUN) -> int:
         """Write a batch into the journal, and strike its entries from the waiting table."""
         self.free_bank()
-        number = self._journal.open(ids, attempts)
+        number = self._journal.open(ids, attempts, kind)
         self._pace.opened(len(ids))
         if attempts is not None:
             self._shelf.forget(list(ids))
@@ -155,6 +156,33 @@ class Books:
         left = count_outcomes(self._counters, done.outcomes, len(ids))
         self._ledger.commit(done.batch, done.end)
         self._slot.rates.add(done.marks[-1], len(ids), left)
+
+    def book_call(self, number: int, ids: Sequence[bytes], attempts: Sequence[int], row: int | None) -> bytes:
+        """Count what has ended of a call; return the outcomes of all its entries.
+
+        Arguments:
+            number: of the newest batch.
+            ids, attempts: of its entries.
+            row: the histogram row of its event; None when its end was not seen.
+        """
+        self.count()
+        count, journal, sums = len(ids), self._journal, self._sums
+        outcomes = bytes(journal.outcomes[:count])
+        begun, end = journal.marks[0], journal.marks[count]
+        ended = [at for at in range(count) if outcomes[at] not in (Outcome.OPEN, Outcome.SUSPECT)]
+        firsts = [ids[at] for at in ended if attempts[at] == 1]
+        sums.counters[C.BATCHES] += 1
+        sums.batch.add([count])
+        count_waits(sums, firsts, [begun] * len(firsts), time.time() - monotonic(), in_order=False)
+        left = count_outcomes(self._counters, bytes(outcomes[at] for at in ended), len(firsts))
+        if row is not None:
+            sums.handler(row).add([end - begun])
+            self._pace.handled(count, end - begun)
+        self._ledger.commit(number, count)
+        self._slot.rates.add(monotonic(), len(firsts), left)
+        self._desk[D.WAITING] = len(self._shelf)
+        self._slot.desk.real[D.HANDLER_S] = self._pace.handler_s
+        return outcomes
 
     def bury(self, letters: dict[int, Letter]) -> None:
         """Write dead letters of the newest batch, keyed by place; in one round trip for all.

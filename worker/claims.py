@@ -103,7 +103,7 @@ class Claims:
             if attempt > most and not isinstance(results[0], int):
                 self._bury(entry, attempt - 1)
             else:
-                self._run({entry: attempt}, results, {})
+                self._run({entry: attempt}, results, {}, alone=True)
             self._session.send()
             self._session.settle()
         finally:
@@ -125,7 +125,14 @@ class Claims:
         """Tell of what is pending and in the stream no more whether nobody else can have finished it."""
         return self._session.unchanged and entry not in self._loans
 
-    def _run(self, attempts: dict[bytes, int], results: list[Any], kept: Mapping[bytes, Raw]) -> None:
+    def _run(
+        self,
+        attempts: dict[bytes, int],
+        results: list[Any],
+        kept: Mapping[bytes, Raw],
+        *,
+        alone: bool = False,
+    ) -> None:
         found: list[Raw] = []
         lost: list[tuple[bytes, int]] = []
         others: list[bytes] = []
@@ -142,4 +149,4 @@ class Claims:
         if lost:
             self._books.lose(lost)
         if found:
-            self._runner.run(found, [attempts[entry[0]] for entry in found])
+            self._runner.run(found, [attempts[entry[0]] for entry in found], alone=alone)

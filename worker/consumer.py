@@ -21,7 +21,9 @@ from ..streams.serializers import Serializer
 from ..streams.wire import Lost
 from .alarm import Alarm
 from .backlog import Backlog
+from .batcher import Batcher
 from .books import Books
+from .calls import Calls
 from .claims import Claims, Siblings
 from .controls import Controls
 from .estate import Estate
@@ -93,14 +95,21 @@ class Consumer:
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
-        once = _once(spec, slot, self._group, self._session)
-        self.backlog = Backlog(ways, slot, self._group, self._session, self._shelf, self._books, once)
-        envelope = ENVELOPES[spec.work.envelope]
+        envelope, once = ENVELOPES[spec.work.envelope], _once(spec, slot, self._group, self._session)
+        self._batcher = Batcher(ways.gathers)
+        self.backlog = Backlog(
+            ways, slot, self._group, self._session, self._shelf, self._books, self._batcher, once
+        )
         failures = Failures(slot.journal, self._group, self._session, self._shelf, self._books, envelope)
         alarm = Alarm(ways.alarm_s, slot.journal, controls)
+        self._calls = Calls(
+            spec.source.stream, slot, ways, serializer, self._group, self._session, failures, alarm,
+            self._books, controls, fence, nudge, self._batcher, self.backlog.claim_again,
+            envelope, once,
+        )  # fmt: skip
         self._runner = Runner(
             spec, slot, ways, serializer, self._group, self._session, failures, alarm, self._books, controls,
-            fence, nudge, self.backlog.todo, self.backlog.kept, once,
+            fence, nudge, self.backlog.todo, self.backlog.kept, self._calls, once,
         )  # fmt: skip
         self._claims = Claims(
             slot, siblings, self._group, self._session, self._shelf, self._books, self._runner,
@@ -215,9 +224,12 @@ class Consumer:
         elif self._audit_is_due(now) and self._read is None:
             self._audits.pop(0)
             self.backlog.audit()
+        elif load := self._batcher.take(now, hurry=self._must_hurry):
+            self._note_more()
+            self._calls.run(load)
         elif due := self._shelf.take(now, self._pace.count(self._spec.reading.batch_max)):
             self._retry(due)
-        elif len(self._shelf) and not self._shelf.has_room:
+        elif len(self._shelf) and not self._shelf.has_room():
             self._wait_for_due(now)
         elif self.backlog.todo:
             most = self._pace.count(self._spec.reading.batch_max)
@@ -249,7 +261,8 @@ class Consumer:
         self._mender.restored()
         self._pace.received(len(found), size, count)
         if not found:
-            busy = len(self._shelf) or self._audits or self._session.oldest_debt() or self.backlog.suspects
+            waits = len(self._shelf) or len(self._batcher)
+            busy = waits or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
             self._desk[D.EMPTY_READS] += 1
             return
@@ -260,14 +273,25 @@ class Consumer:
         if self._runner.asked != asked:  # sent ahead of a batch that ran long: these may be lent by now
             self.backlog.claim_first(found)
             return
-        if self._pace.ahead(len(found), count) and self._shelf.has_room and not quiet:
+        if self._pace.ahead(len(found), count) and self._has_room and not quiet:
             self._send_read(None)
         self._note_more()
         self._runner.run(found)
 
+    @property
+    def _has_room(self) -> bool:
+        """Tell whether all that a further read brings could fail and be written down."""
+        return self._shelf.has_room(len(self._batcher))
+
+    @property
+    def _must_hurry(self) -> bool:
+        """Tell whether what is gathered waits for no more: a suspect has to be alone, or there is no room."""
+        return bool(self.backlog.suspects) or not self._has_room
+
     def _note_more(self) -> None:
         """Tell the keeper, before a batch runs, whether more than it may lie here if it runs long."""
-        self._desk[D.MORE] = 1 if self._read is not None or self.backlog.todo else 0
+        more = self._read is not None or self.backlog.todo or len(self._batcher)
+        self._desk[D.MORE] = 1 if more else 0
 
     def _audit_is_due(self, now: float) -> bool:
         return bool(self._audits) and now >= self._audits[0]
@@ -279,7 +303,8 @@ class Consumer:
             self._reconnect()
 
     def _send_read(self, block_ms: int | None) -> None:
-        self._count = self._pace.count(self._spec.reading.batch_max, self._siblings.any_idle)
+        most, least = self._spec.reading.batch_max, self._batcher.missing
+        self._count = self._pace.count(most, self._siblings.any_idle, least)
         self._asked = self._runner.asked
         patience = REPLY_TIMEOUT_S + (block_ms or 0) / 1000
         self._read = Ask(self._group.read(self._count, block_ms), patience)
@@ -288,7 +313,7 @@ class Consumer:
     def _block_ms(self, now: float) -> int | None:
         """Return how long to wait for an empty stream: no longer than until the next retry."""
         block_s = _POLL_EMPTY_S if self._spec.reading.until_empty else self._spec.reading.block_s
-        for due in (self._shelf.next_due, self._audits[0] if self._audits else None):
+        for due in (self._shelf.next_due, self._batcher.due, self._audits[0] if self._audits else None):
             if due is not None:
                 block_s = min(block_s, due - now)
         if self.backlog.suspects:  # another slot has the lane

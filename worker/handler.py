@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .router import Route, Router, check_routes
+from .router import Route, Router, check_gather, check_routes
 from .signature import HandlerError, check
 from .verdict import OURS, SoftTimeout
 
@@ -85,8 +85,13 @@ class Handler:
         """Run the hooks for the end of a worker, and close the event loop."""
         for hook in self.stops:
             self._call(hook)
+        self.close()
+
+    def close(self) -> None:
+        """Close the event loop, where there was something to run in it."""
         if self._runner is not None:
             self._runner.close()
+            self._runner = None
 
     def _call(self, hook: Hook) -> None:
         result = hook()
@@ -142,8 +147,9 @@ def examine(found: Any, name: str, module: ModuleType) -> Handler:
         check_routes(found.routes, name)
         routes = tuple(found.routes)
     else:
-        check(found, name)
         routes = (Route((), found),)
+        check(found, name, "the message" if routes[0].gathers is None else "the list of messages")
+        check_gather(routes[0].gathers, name)
     return Handler(name, routes, *_hooks(module))
 
 

@@ -25,15 +25,34 @@ def addressed(handler: Handler, origins: Collection[Origin]) -> Handler:
         letter = message.letter
         return letter is not None and (letter.stream, letter.group) in origins
 
-    def narrowed(route: Route) -> Route:
-        function = route.function
+    def ours(messages: list[Any]) -> list[Any]:
+        """Return those that are meant; the others are done at once, whatever becomes of the call."""
+        meant = []
+        for message in messages:
+            if is_meant(message):
+                meant.append(message)
+            else:
+                message.done()
+        return meant
 
-        def handle(message: Message) -> Any:
+    def narrowed(route: Route) -> Route:
+        function: Any = route.function
+
+        def one(message: Message) -> Any:
             return function(message) if is_meant(message) else None
 
-        async def handle_async(message: Message) -> Any:
+        async def one_async(message: Message) -> Any:
             return await function(message) if is_meant(message) else None
 
-        return replace(route, function=handle_async if route.is_async else handle)
+        def many(messages: list[Any]) -> Any:
+            return function(meant) if (meant := ours(messages)) else ()
+
+        async def many_async(messages: list[Any]) -> Any:
+            return await function(meant) if (meant := ours(messages)) else ()
+
+        sync, later = (one, one_async) if route.gathers is None else (many, many_async)
+        chosen: Any = later if route.is_async else sync
+        chosen.__qualname__ = route.name
+        return replace(route, function=chosen, gather=route.gathers)
 
     return replace(handler, routes=tuple(map(narrowed, handler.routes)))

@@ -48,6 +48,17 @@ class Once:
         self._places = {entry[0]: at for at, entry in enumerate(entries)}
         self._tried = {}
 
+    def copies(self, entries: Sequence[Raw]) -> set[bytes]:
+        """Return the ids of entries that are copies of others before them in the same list."""
+        names: set[str] = set()
+        found: set[bytes] = set()
+        for entry in entries:
+            name = self._name(entry)
+            if name in names:
+                found.add(entry[0])
+            names.add(name)
+        return found
+
     def refuse_copy(self, entry: bytes) -> None:
         """Make sure that an entry of the batch, whose turn it is, is no copy.
 

@@ -31,21 +31,23 @@ class Pace:
         self._last = reading.batch_max if handler_s else 0
         self._full = False  # the last read brought all it asked for: there is more for everybody
 
-    def count(self, room: int, idle: Callable[[], bool] = lambda: False) -> int:
+    def count(self, room: int, idle: Callable[[], bool] = lambda: False, least: int = 1) -> int:
         """Return COUNT for the next read.
 
         Arguments:
             room: at most so many.
             idle: tells whether a neighbour has nothing to do; asked only if that matters.
+            least: so many are wanted to handle them together.
         """
         wanted = 1
         if self.handler_s:
             work = self._reading.batch_s / self.handler_s
             wanted = int(min(work, max(self._last + 1, self._last * _GROWTH), self._reading.batch_max))
-        if self.entry_bytes:
-            wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
         if not self._full and wanted > 1 and wanted * self.handler_s > _SHARE_S and idle():
             wanted = int(_SHARE_S / self.handler_s)
+        wanted = max(wanted, least)
+        if self.entry_bytes:
+            wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
         return max(1, min(wanted, room))
 
     def opened(self, entries: int) -> None:

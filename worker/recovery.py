@@ -54,12 +54,28 @@ def culprit(batches: Sequence[Batch], running: bool, runs_on: int = 0) -> int | 
         running: user code may have run.
         runs_on: place of a start behind which nothing was started without being claimed again.
     """
-    if not running or not batches or batches[-1].kind is not Kind.RUN:
+    if not running or not batches:
+        return None
+    if batches[-1].kind is Kind.CALL:  # of several, nobody knows whose fault it was: see `suspects`
+        return 0 if batches[-1].outcomes == (Outcome.OPEN,) else None
+    if batches[-1].kind is not Kind.RUN:
         return None
     at = batches[-1].started - 1
     if at > 0 and runs_on == batches[-1].number << INDEX_BITS | at - 1:
         return None  # its mark only says that the one before it has ended
     return at if 0 <= at < len(batches[-1].ids) else None
+
+
+def suspects(batches: Sequence[Batch], running: bool) -> list[int]:
+    """Return the indices, in the newest batch, of entries of which one may have killed the process.
+
+    Arguments:
+        batches: the journal, older first.
+        running: user code may have run.
+    """
+    if not running or not batches or batches[-1].kind is not Kind.CALL or len(batches[-1].ids) == 1:
+        return []
+    return [at for at, outcome in enumerate(batches[-1].outcomes) if outcome is Outcome.OPEN]
 
 
 def plan(
@@ -78,9 +94,7 @@ def plan(
     """
     fate: dict[bytes, tuple[Outcome | None, int]] = {}
     for batch in batches:
-        finished = max(0, batch.started - 1) if batch.kind is Kind.RUN else 0
-        for at, (entry, attempt) in enumerate(zip(batch.ids, batch.attempts, strict=True)):
-            outcome = batch.outcomes[at] if at < finished else None
+        for entry, attempt, outcome in zip(batch.ids, batch.attempts, batch.ends, strict=True):
             fate[entry] = (None if outcome is Outcome.HELD_BACK else outcome, number(attempt))
     made = Plan()
     for entry, counter in pending.items():

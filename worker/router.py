@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from ..ipc.journal import JOURNAL_MAX
 from .signature import HandlerError, check, is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTEMPTS_MAX = 10**6
 _SECONDS_MAX = 10**9
+GATHER = "__rsq_gather__"  # attribute of a function that takes a list of messages wherever it is put
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Gather:
+    """How many entries a batch handler gets in one call.
+
+    Arguments:
+        size: at most so many.
+        wait_s: no later than so many seconds after the first has come.
+    """
+
+    size: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A function, and whose entries it handles.
 
@@ -39,16 +54,23 @@ class Route:
         events: names in the field `event`; none at all: those that no other route has.
         function: of the user's.
         limits: of its own.
+        gather: of a batch handler, which takes a list of messages; None for others.
     """
 
     events: tuple[str, ...]
     function: Callable[[Any], Any]
     limits: Limits = Limits()
+    gather: Gather | None = None
 
     @property
     def name(self) -> str:
         """What errors call it."""
         return getattr(self.function, "__qualname__", None) or repr(self.function)
+
+    @property
+    def gathers(self) -> Gather | None:
+        """How its function wants its messages: by its decorator's word, or else by the adapter's."""
+        return self.gather or getattr(self.function, GATHER, None)
 
     @property
     def is_async(self) -> bool:
@@ -88,6 +110,39 @@ class Router:
 
         def add(function: F) -> F:
             self.routes.append(Route(events, function, limits))
+            return function
+
+        return add
+
+    def batch(
+        self,
+        *events: str,
+        size: int,
+        wait: float,
+        max_attempts: int | None = None,
+        timeout: float | None = None,
+        soft_timeout: float | None = None,
+        backoff: tuple[float, float] | None = None,
+    ) -> Callable[[F], F]:
+        """Decorate a handler that takes a list of messages, of one or several events.
+
+        What it returns, ids or messages, is done; the others are tried again. `message.done()` marks one at
+        once. An exception fails all that are not marked.
+
+        Arguments:
+            events: their names.
+            size: most entries of one call.
+            wait: seconds after which a call is made with what has come, from the first of its entries on.
+            max_attempts, timeout, soft_timeout, backoff: see `Limits`; time limits are those of a whole call.
+
+        Raises:
+            HandlerError: there is no name, or it is none.
+        """
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff)
+        check_events(events, ".batch")
+
+        def add(function: F) -> F:
+            self.routes.append(Route(events, function, limits, Gather(size, wait)))
             return function
 
         return add
@@ -148,7 +203,10 @@ def check_routes(routes: list[Route], name: str) -> None:
                 which = f"event {event!r}" if event else "the default"
                 raise HandlerError(f"{name}: {which} has two handlers, {taken[event].name} and {route.name}")
             taken[event] = route
-        check(route.function, f"{name}: {route.name}, handler of {whose},")
+        gather = route.gathers
+        what = "the message" if gather is None else "the list of messages"
+        check(route.function, f"{name}: {route.name}, handler of {whose},", what)
+        check_gather(gather, f"{name}: {route.name}")
         check_limits(route.limits, f"{name}: {route.name}")
 
 
@@ -160,6 +218,20 @@ def check_events(events: tuple[object, ...], decorator: str) -> None:
     """
     if not events or not all(isinstance(event, str) and event for event in events):
         raise HandlerError(f"{decorator} needs the name of an event: write {decorator}('order.created')")
+
+
+def check_gather(gather: Gather | None, name: str) -> None:
+    """Make sure that a batch can be gathered.
+
+    Raises:
+        HandlerError: it cannot.
+    """
+    if gather is None:
+        return
+    if not (type(gather.size) is int and 1 <= gather.size <= JOURNAL_MAX):
+        raise HandlerError(f"{name}: size is a number from 1 to {JOURNAL_MAX}, not {gather.size!r}")
+    if not is_seconds(gather.wait_s):
+        raise HandlerError(f"{name}: wait is a number of seconds, not {gather.wait_s!r}")
 
 
 def check_limits(limits: Limits, name: str) -> None:

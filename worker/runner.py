@@ -26,9 +26,10 @@ from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.group import Group
-from ..streams.serializers import Serializer, decoded_or_bytes, quick
+from ..streams.serializers import Serializer, quick
 from .alarm import Alarm
 from .books import Books
+from .calls import Calls
 from .controls import Controls
 from .failures import Failures
 from .once import Once
@@ -60,6 +61,7 @@ class Runner:
         nudge: Nudge,
         todo: deque[tuple[bytes, int]],
         kept: dict[bytes, Raw],
+        calls: Calls,
         once: Once | None = None,
     ) -> None:
         """Bring together what a batch passes through.
@@ -67,8 +69,10 @@ class Runner:
         Arguments:
             todo: where (id, attempt) of entries go that have to be claimed before they may run.
             kept: where those entries go themselves, by id.
+            calls: takes what is handled together.
             once: tells copies apart, None where they are handled like all others.
         """
+        self._calls, self._once = calls, once
         self._nudge, self._todo, self._kept = nudge, todo, kept
         self._fence = fence
         self._spec, self._slot, self._group, self._books = spec, slot, group, books
@@ -76,7 +80,6 @@ class Runner:
         self._journal, self._desk, self._sums = slot.journal, slot.desk.view, slot.ledger.sums
         self._decode, self._quick = serializer.decode, quick(serializer)
         self._envelope = ENVELOPES[spec.work.envelope]
-        self._once = once
         self._first = None if once else self._envelope.first
         self._unwrapped = False  # an entry of the chunk was not of the plainest form
         self._message = Message.for_stream(spec.source.stream, self._envelope)
@@ -89,15 +92,22 @@ class Runner:
         """Return what changes when the keeper asks us to make sure of all that we have not started."""
         return self._asks[0]
 
-    def run(self, entries: Sequence[Raw], attempts: Sequence[int] | None = None) -> None:
+    def run(
+        self, entries: Sequence[Raw], attempts: Sequence[int] | None = None, *, alone: bool = False
+    ) -> None:
         """Handle entries in order; what is not started when the worker may not go on stays pending.
 
-        What is not started when the keeper asks goes to `todo`.
+        What is not started when the keeper asks goes to `todo`; what is handled together is left to `calls`.
 
         Arguments:
             entries: as the server sent them, at most `JOURNAL_MAX`.
             attempts: the number of the attempt that each is here for; None when it is the first.
+            alone: it is one entry, and it waits for no others.
         """
+        if self._ways.gathers:
+            entries, attempts = self._calls.sift(entries, attempts, alone=alone)
+            if not entries:
+                return
         asked = self.asked  # before the first mark: who has seen one of this batch asks later
         if self._once is not None:
             self._once.begin(entries)
@@ -123,7 +133,7 @@ class Runner:
             if at < len(entries):
                 self._controls.glance()
                 self._session.send()  # the rest may take long: what is done is acknowledged now
-        self._desk[D.HELD] = 0
+        self._desk[D.HELD] = self._calls.waiting
 
     def _chunk(self, entries: Sequence[Raw], attempts: Sequence[int] | None, start: int, asked: float) -> int:
         """Handle entries from `start` for about a batch's time, or until asked; return where it stopped.
@@ -189,8 +199,8 @@ class Runner:
         content = self._envelope.unwrap(message.entry[1])
         message.data = content.data
         message.attempt += content.retries
-        if content.letter and content.payload is not None:
-            message.data = decoded_or_bytes(content.payload, self._decode)
+        if content.letter:
+            message.data = content.decoded(self._decode)
             return None
         return content.payload
 

@@ -54,10 +54,13 @@ class Shelf:
         """Return how many entries wait."""
         return len(self._heap)
 
-    @property
-    def has_room(self) -> bool:
-        """Tell whether every entry of a further read could fail and still find a place."""
-        return self._table.free >= 2 * JOURNAL_MAX
+    def has_room(self, beside: int = 0) -> bool:
+        """Tell whether every entry of a further read could fail and still find a place.
+
+        Arguments:
+            beside: so many are in hand and may fail too.
+        """
+        return self._table.free - beside >= 2 * JOURNAL_MAX
 
     @property
     def next_due(self) -> float | None:

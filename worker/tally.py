@@ -26,12 +26,15 @@ _DEAD = {
     Outcome.LOST: (C.LOST,),
     Outcome.DUPLICATE: (C.DUPLICATES,),
     Outcome.HELD_BACK: (),
+    Outcome.OPEN: (),
+    Outcome.SUSPECT: (),
     Outcome.IGNORED: (C.IGNORED,),
     Outcome.DEAD_UNKNOWN_EVENT: (C.DEAD_UNKNOWN_EVENT,),
     Outcome.DONE: (C.HANDLED,),
 }
 
 
+_STAY = (Outcome.WAITING, Outcome.HELD_BACK, Outcome.OPEN, Outcome.SUSPECT)
 _ENDS = (
     C.HANDLED,
     C.FAILED,
@@ -60,7 +63,7 @@ def count_outcomes(counters: memoryview[int], outcomes: bytes, firsts: int) -> i
     for code in outcomes:
         for counter in _DEAD[Outcome(code)]:
             counters[counter] += 1
-        stayed += code in (Outcome.WAITING, Outcome.HELD_BACK)
+        stayed += code in _STAY
     return len(outcomes) - stayed
 
 

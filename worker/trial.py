@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -19,12 +20,13 @@ from ..streams.connection import Target
 from ..streams.entry import Message, Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.frames import Frame
-from ..streams.serializers import decoded_or_bytes
+from .batcher import said_done
+from .calls import BatchMessage, Call
 from .handler import Handler, examine, load
 from .router import Router
 from .spec import Reading, Retries, Source, Spec, Work
-from .verdict import Ignored, SoftTimeout, as_decode_error, judge
-from .ways import UNKNOWN, Ways
+from .verdict import Ignored, NotDone, SoftTimeout, as_decode_error, judge
+from .ways import UNKNOWN, Way, Ways
 
 FIRST_MS = 1_700_000_000_000  # when the first message of a trial was added, Unix ms
 
@@ -107,6 +109,7 @@ class Trial:
             raise ValueError(f"unknown_event is one of {', '.join(UNKNOWN)}, not {unknown_event!r}")
         self._envelope = ENVELOPES[envelope]
         self._new = Message.for_stream(stream, self._envelope)
+        self._new_of_batch = BatchMessage.for_stream(stream, self._envelope)
         self._ways = Ways(
             self.handler,
             Spec(
@@ -119,6 +122,7 @@ class Trial:
             ),
         )
         self._count = 0
+        weakref.finalize(self, self.handler.close)  # for those who use it without `with`
 
     def __enter__(self) -> Self:
         self.handler.start()
@@ -169,26 +173,19 @@ class Trial:
 
     def _attempt(self, entry: Raw, own: int) -> Result:
         attempt = own + self._envelope.retries(entry[1])
-        message = self._new()
+        way = self._ways.of(entry)
+        message: Any = self._new() if way.key is None else self._new_of_batch()
         message.entry, message.attempt, message.data = entry, attempt, None
         returned: Any = None
         error: BaseException | None = None
-        way = self._ways.of(entry)
         try:
-            content = self._envelope.unwrap(entry[1])
-            decode = self._serializer.decode
-            if content.payload is None:
-                message.data = content.data
-            elif content.letter:
-                message.data = decoded_or_bytes(content.payload, decode)
-            else:
-                message.data = decode(content.payload)
+            message.data = self._envelope.unwrap(entry[1]).decoded(self._serializer.decode)
         except Exception as raised:
             error = as_decode_error(raised)
         else:
             try:
                 with self._limited(way.alarm_s):
-                    returned = way.call(message)
+                    returned = way.call(message) if way.key is None else _together(way, message)
             except (Exception, SystemExit) as raised:
                 error = raised
         if error is None:
@@ -219,6 +216,25 @@ class Trial:
             signal.signal(signal.SIGALRM, before)
             if left_s:  # somebody else's, such as a test runner's
                 signal.setitimer(signal.ITIMER_REAL, max(0.001, left_s - (time.monotonic() - began)), every_s)
+
+
+def _together(way: Way, message: Any) -> Any:
+    """Call a batch handler with a single message, and raise what fails it in a pool."""
+    outcomes = memoryview(bytearray([Outcome.OPEN]))
+    message.at, message.call = 0, Call(outcomes)
+    try:
+        returned = way.call([message])
+        done = set() if returned is None else said_done(returned, [message.id])[0]
+        if not done and outcomes[0] != Outcome.DONE:
+            raise NotDone(f"the batch handler returned {returned!r}, which does not say that it is done")
+    except (Exception, SystemExit):
+        if outcomes[0] != Outcome.DONE:
+            raise
+        return None
+    else:
+        return returned
+    finally:
+        message.call.close()
 
 
 def _bytes(word: str | bytes) -> bytes:

@@ -52,6 +52,10 @@ class UnknownEvent(Exception):
         self.dead = dead
 
 
+class NotDone(Exception):
+    """What failed an entry that a batch handler did not say is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of an entry after a failed attempt.

@@ -14,7 +14,7 @@ from ..ipc.limit import pack
 from ..streams.entry import Message, Raw, text
 from ..streams.envelope import ENVELOPES
 from .handler import Handler
-from .router import Route
+from .router import Gather, Route
 from .signature import HandlerError
 from .spec import Retries, Spec
 from .verdict import Ignored, UnknownEvent
@@ -30,11 +30,17 @@ class Way:
         call: takes a message, to its end.
         retries: by which its failures are judged.
         alarm_s: soft limit that a timer has to keep; 0 for none, or one that an event loop keeps.
+        name: of the user's function.
+        key: of a batch handler, whose `call` takes a list of messages; None for others.
+        timeout_s: hard limit of a batch handler's call, if it is not the pool's; 0 for none.
     """
 
     call: Callable[[Any], Any]
     retries: Retries
     alarm_s: float
+    name: str = ""
+    key: int | None = None
+    timeout_s: float | None = None
 
 
 class Ways:
@@ -54,9 +60,13 @@ class Ways:
         self._handler, self._spec, self._desk = handler, spec, desk
         self._event = ENVELOPES[spec.work.envelope].event
         self._ways: dict[bytes | None, Way] = {}
+        self._batches: dict[int, Way] = {}
+        self.gathers: dict[int, Gather] = {}  # by the key of the way
         self._other = Way(unknown(spec.work.unknown_event), spec.retries, 0.0)
-        for route in handler.routes:
-            way = self._way(route)
+        for key, route in enumerate(handler.routes):
+            way = self._way(route, key)
+            if (gather := route.gathers) is not None:
+                self._batches[key], self.gathers[key] = way, gather
             if not route.events:
                 self._other = way
             for event in route.events:
@@ -70,6 +80,10 @@ class Ways:
     def of(self, entry: Raw) -> Way:
         """Return the way of an entry."""
         return self._ways.get(self._event(entry[1]), self._other) if self._ways else self._other
+
+    def batch(self, key: int) -> Way:
+        """Return the way of a batch handler."""
+        return self._batches[key]
 
     def retries(self, entry: bytes, look: Callable[[bytes], Raw | None]) -> Retries:
         """Return how failures of an entry are judged of which only the id is known.
@@ -91,7 +105,7 @@ class Ways:
 
         return dispatch
 
-    def _way(self, route: Route) -> Way:
+    def _way(self, route: Route, key: int) -> Way:
         own, pool = route.limits, self._spec
         soft_s = pool.soft_timeout_s if own.soft_timeout is None else own.soft_timeout
         hard_s = pool.timeout_s if own.timeout is None else own.timeout
@@ -103,9 +117,13 @@ class Ways:
         base_s, max_s = own.backoff or (pool.retries.base_s, pool.retries.max_s)
         retries = Retries(own.max_attempts or pool.retries.max_attempts, base_s, max_s)
         call = self._handler.callable(route, soft_s)
-        if own.timeout is not None and own.timeout != pool.timeout_s and self._desk is not None:
-            call = limited(call, self._desk, own.timeout)
-        return Way(call, retries, 0.0 if route.is_async else soft_s)
+        timeout_s = None if own.timeout == pool.timeout_s else own.timeout
+        alarm_s = 0.0 if route.is_async else soft_s
+        if route.gathers is not None:
+            return Way(call, retries, alarm_s, route.name, key, timeout_s)
+        if timeout_s is not None and self._desk is not None:
+            call = limited(call, self._desk, timeout_s)
+        return Way(call, retries, alarm_s, route.name)
 
 
 def limited(call: Callable[[Any], Any], desk: memoryview[int], seconds: float) -> Callable[[Any], Any]:

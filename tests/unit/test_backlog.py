@@ -16,6 +16,7 @@ from rsq.streams.connection import Target
 from rsq.streams.group import Group
 from rsq.streams.wire import Lost
 from rsq.worker.backlog import Backlog
+from rsq.worker.batcher import Batcher
 from rsq.worker.handler import Handler
 from rsq.worker.recovery import to_bury
 from rsq.worker.router import Route
@@ -99,6 +100,7 @@ def _backlog(raw: memoryview, line: Line) -> tuple[Backlog, Shelf, Slot]:
             cast("Any", line),
             shelf,
             cast("Any", Desk()),
+            Batcher({}),
         ),
         shelf,
         slot,

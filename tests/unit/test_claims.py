@@ -40,7 +40,9 @@ class Parts:
             note_claim=lambda ids, attempts: note(("journal", ids, attempts)),
             finish=lambda ids, attempts, outcome, letters: note(("finish", ids, attempts, outcome, letters)),
         )
-        self.runner = SimpleNamespace(run=lambda found, attempts: note(("run", found, attempts)))
+        self.runner = SimpleNamespace(
+            run=lambda found, attempts, *, alone: note(("alone" if alone else "run", found, attempts))
+        )
         self.siblings = SimpleNamespace(lock_lane=self._lock, unlock_lane=lambda: note("unlock"))
 
     def _lock(self) -> bool:
@@ -91,7 +93,7 @@ def test_a_suspect_is_journalled_run_and_settled_before_anything_else() -> None:
     assert parts.notes == [
         ("journal", [A], [2]),
         ("forget", []),
-        ("run", [[A, [b"data", b"1"]]], [2]),
+        ("alone", [[A, [b"data", b"1"]]], [2]),
         "settled",
     ]
     assert list(suspects) == [(B, 2)]

@@ -16,7 +16,6 @@ from rsq.streams import letter
 from rsq.streams.deadletter import DeadLetter, DeadLetters, Foreign, parse, write_command
 from rsq.streams.entry import Message
 from rsq.streams.envelope import ENVELOPES
-from rsq.streams.serializers import decoded_or_bytes
 
 META: dict[str, bytes] = {
     "v": b"1",
@@ -222,11 +221,7 @@ def _message(*fields: bytes, **changed: bytes) -> Message:
 
 def _data(fields: list[bytes], envelope: str = "auto") -> Any:
     content = ENVELOPES[envelope].unwrap(fields)
-    if content.payload is None:
-        return content.data
-    return (
-        decoded_or_bytes(content.payload, orjson.loads) if content.letter else orjson.loads(content.payload)
-    )
+    return content.decoded(orjson.loads)
 
 
 def test_a_message_that_is_a_letter() -> None:

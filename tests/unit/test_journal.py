@@ -42,7 +42,7 @@ def test_a_batch_is_read_as_it_was_written(entries: list[tuple[bytes, int]], kin
     ids, attempts = [entry[0] for entry in entries], [entry[1] for entry in entries]
     assert journal.open(ids, attempts, kind) == 1
     zeros = (0.0,) * (len(ids) + 1)
-    done = (Outcome.DONE,) * len(ids)
+    done = (Outcome.OPEN if kind is Kind.CALL else Outcome.DONE,) * len(ids)
     assert Journal(raw).batches() == [Batch(1, kind, tuple(ids), tuple(attempts), done, zeros)]
 
 
@@ -323,3 +323,35 @@ def test_a_waiting_row_is_never_half_of_two_wherever_its_writer_is_killed() -> N
         ((b"1-1", (2, 20.0)),),
         ((b"2-2", (3, 30.0)),),
     }
+
+
+# What one call handles
+
+
+def test_the_entries_of_a_call_end_each_by_itself() -> None:
+    raw, journal = _journal()
+    journal.open(_ids(4), [1, 2, 1, 1], Kind.CALL)
+    journal.marks[0] = 5.0
+    assert journal.finished(0, 0) == (b"", 0)
+    assert journal.place() == (1 << INDEX_BITS, 5.0, _ids(1)[0])
+    journal.outcomes[1], journal.outcomes[2] = Outcome.DONE, Outcome.WAITING
+    journal.outcomes[3] = Outcome.SUSPECT
+    (batch,) = Journal(raw).batches()
+    assert batch.ends == [None, Outcome.DONE, Outcome.WAITING, None]
+    assert journal.finished(0, 0) == (bytes([Outcome.DONE, Outcome.WAITING]), 1)
+    assert journal.finished(1, 4) == (b"", 0), "all of it is counted"
+    assert (journal.together(), journal.open_ids()) == (4, [_ids(4)[0], _ids(4)[3]])
+    journal.open(_ids(2))
+    assert (journal.together(), journal.open_ids()) == (1, [])
+
+
+def test_the_place_of_a_call_is_its_own_until_it_ends() -> None:
+    _, journal = _journal()
+    journal.open(_ids(3), [1, 1, 1], Kind.CALL)
+    assert journal.place() is None
+    journal.marks[0] = 5.0
+    place = journal.place()
+    journal.outcomes[:3] = bytes(3)
+    assert journal.place() == place
+    journal.marks[3] = 6.0
+    assert journal.place() == place

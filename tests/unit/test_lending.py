@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +50,13 @@ def test_what_a_batch_before_did_not_come_to_is_claimed_before_it_runs() -> None
 
 def test_what_is_being_taken_into_hand() -> None:
     assert _free([_batch(1, [A, B], 0, Kind.CLAIM), _batch(2, [A], 1)], _rows(A, B)) == [B]
+
+
+def test_all_of_a_call_runs_at_the_same_time() -> None:
+    """What was gathered for another, and what a call before did not finish, may go."""
+    open_ = replace(_batch(2, [A, B, C], 1, Kind.CALL), outcomes=(Outcome.OPEN, Outcome.DONE, Outcome.OPEN))
+    assert _free([open_], _rows(A, B, C, D)) == [D]
+    assert _free([open_, _batch(3, [D], 1)], _rows(A, B, C, D)) == [A, C]
 
 
 def test_what_waits_for_its_retry_stays() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from rsq.ipc.journal import Batch, Kind, Outcome
 from rsq.ipc.ledger import INDEX_BITS
 from rsq.streams.entry import parse_id
-from rsq.worker.recovery import ACKED, Plan, culprit, current, from_table, number, plan, to_bury
+from rsq.worker.recovery import ACKED, Plan, culprit, current, from_table, number, plan, suspects, to_bury
 
+OF_CALLS = (Outcome.OPEN, Outcome.SUSPECT)
 DEAD = [outcome for outcome in Outcome if outcome.name.startswith("DEAD")]
 A, B, C = b"1-0", b"2-0", b"3-0"
 
@@ -100,6 +101,32 @@ def test_the_culprit_is_the_entry_with_the_last_mark_while_user_code_ran() -> No
     assert culprit([], running=True) is None
 
 
+def _call(outcomes: list[Outcome], attempts: list[int] | None = None) -> Batch:
+    return _batch([A, B, C][: len(outcomes)], 1, outcomes, attempts, kind=Kind.CALL)
+
+
+def test_of_a_call_of_several_all_that_are_not_marked_are_suspects() -> None:
+    """Nobody is charged before one of them has shown itself, alone."""
+    batch = _call([Outcome.DONE, Outcome.OPEN, Outcome.OPEN], [1, 2, 1])
+    assert (culprit([batch], running=True), suspects([batch], running=True)) == (None, [1, 2])
+    assert suspects([batch], running=False) == []
+    made = plan([batch], {A: 1, B: 2, C: 1}, {})
+    assert made == Plan(ack=[A], run=[(B, 2), (C, 1)])
+    told = _call([Outcome.DONE, Outcome.SUSPECT, Outcome.WAITING])
+    assert plan([told], {A: 1, B: 1, C: 2}, {C: (2, 9.0)}) == Plan(ack=[A], run=[(B, 1)], wait={C: (2, 9.0)})
+
+
+def test_of_a_call_of_one_that_one_is_the_culprit() -> None:
+    assert culprit([_call([Outcome.OPEN])], running=True) == 0
+    assert suspects([_call([Outcome.OPEN])], running=True) == []
+    assert culprit([_call([Outcome.OPEN])], running=False) is None
+    assert culprit([_call([Outcome.DONE])], running=True) is None, "it was marked before the process died"
+    assert culprit([_call([Outcome.DONE, Outcome.OPEN])], running=True) is None
+    assert suspects([_call([Outcome.DONE, Outcome.OPEN])], running=True) == [1], (
+        "alone it has not shown itself"
+    )
+
+
 def test_what_rests_waits_to_be_taken_but_is_not_run_again_if_it_was_finished() -> None:
     """It may have been away: handed to another slot, and back."""
     batch = _batch([A, B], started=2)
@@ -132,6 +159,7 @@ class Left:
             if entry in batch.ids:
                 at = batch.ids.index(entry)
                 ended = batch.kind is Kind.RUN and batch.marks[at + 1] > 0
+                ended = ended or (batch.kind is Kind.CALL and batch.outcomes[at] not in OF_CALLS)
                 outcome = batch.outcomes[at] if ended else None
                 return (None if outcome is Outcome.HELD_BACK else outcome), batch.attempts[at]
         return None
@@ -154,10 +182,12 @@ def _batches(draw: st.DrawFn) -> list[Batch]:
     made = []
     for batch in range(1, draw(st.integers(0, 2)) + 1):
         ids = draw(st.lists(st.sampled_from(IDS), unique=True))
-        outcomes = draw(st.lists(st.sampled_from(Outcome), min_size=len(ids), max_size=len(ids)))
+        kind = draw(st.sampled_from(Kind))
+        possible = [one for one in Outcome if kind is Kind.CALL or one not in OF_CALLS]
+        outcomes = draw(st.lists(st.sampled_from(possible), min_size=len(ids), max_size=len(ids)))
         attempts = draw(st.lists(ATTEMPTS, min_size=len(ids), max_size=len(ids)))
         started = draw(st.integers(0, len(ids) + 1 if ids else 0))
-        made.append(_batch(ids, started, outcomes, attempts, batch=batch, kind=draw(st.sampled_from(Kind))))
+        made.append(_batch(ids, started, outcomes, attempts, batch=batch, kind=kind))
     return made
 
 

@@ -76,7 +76,7 @@ def test_there_is_always_room_for_every_entry_of_two_further_reads() -> None:
     """One that is handled and one that was sent ahead: all of their entries may fail."""
     _, shelf = _shelf()
     count = 0
-    while shelf.has_room:
+    while shelf.has_room():
         shelf.put(b"%d-0" % count, 2, 1.0)
         count += 1
     assert WAITING_MAX - count >= 2 * JOURNAL_MAX - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 import time
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rsq import Message, Reject, Retry, Router, SoftTimeout
+from rsq import BatchMessage, Message, Reject, Retry, Router, SoftTimeout
 from rsq.testing import Trial
 from rsq.worker.signature import HandlerError
+from rsq.worker.verdict import NotDone
 
 
 def echo(message: Message) -> Any:
@@ -115,12 +118,50 @@ def test_a_router_has_its_limits_and_says_what_it_ignores() -> None:
         Trial(Router())
 
 
+def test_a_batch_handler_gets_a_list_of_one() -> None:
+    app = Router()
+
+    @app.batch("rows", size=10, wait=5)
+    def rows(messages: list[BatchMessage]) -> Any:
+        (message,) = messages
+        match message.data:
+            case "ids":
+                return [message.id]
+            case "mark":
+                message.done()
+                raise KeyError
+            case "fail":
+                raise KeyError
+            case other:
+                return other
+
+    trial = Trial(app, max_attempts=2)
+    for good in ("ids", "mark"):
+        assert trial.run(good, "rows").done
+    for bad, kind in (("fail", KeyError), (None, NotDone), ([], NotDone), (["1-1"], NotDone), (7, TypeError)):
+        failed = trial.run(bad, "rows")
+        assert failed.verdict == "retry"
+        assert isinstance(failed.error, kind)
+
+
 def test_an_async_handler_has_an_event_loop() -> None:
     async def handle(message: Message) -> int:
         return int(message.data) + 1
 
     with Trial(handle) as trial:
         assert [trial.run(n).returned for n in (1, 2)] == [2, 3]
+
+
+def test_an_event_loop_is_closed_without_with_too() -> None:
+    """Nobody's tests warn of a loop that was left open."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def handle(_message: Message) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    Trial(handle).run(1)
+    gc.collect()
+    assert [loop.is_closed() for loop in loops] == [True]
 
 
 def test_the_soft_limit_is_raised_inside() -> None:
