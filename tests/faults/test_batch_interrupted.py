@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
 
+from rsq.ipc.cells import W
+
 HANDLER = """
     from rsq import Router
     handle = Router()
@@ -125,18 +127,23 @@ def test_the_whole_pool_is_killed_in_the_middle_of_a_call(make_pool: Callable[..
 
 
 def test_a_long_entry_does_not_keep_what_is_gathered(make_pool: Callable[..., Pool]) -> None:
-    """It is lent to the idle slot, which handles it, once."""
-    pool = make_pool(handler(wait=1), "--workers", "2", "--batch-ms", "60000")
+    """It is lent to a slot that comes to be idle, which handles it, once."""
+    pool = make_pool(handler(wait=5), "--batch-ms", "60000")
     first = pool.push(numbers(1))
     pool.start()
     pool.wait_finished(first)
     pool.wait_settled()
     ids = pool.push(numbers(3), "audit")
     (long,) = pool.push([{"long": True}])
-    ids += pool.push(numbers(3), "audit")
     pool.wait_started(long)
+    pool.signal(signal.SIGTTIN)
     pool.wait_finished(ids)
     assert pool.finished().keys() == {*first, *ids}
+    segment = pool.segment()
+    try:
+        assert segment.slot(0).ward.view[W.LENT] == 3
+    finally:
+        segment.close()
     pool.release("go")
     pool.wait_settled()
     assert pool.stop() == 0
