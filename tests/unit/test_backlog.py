@@ -9,7 +9,7 @@ from support_shared import killed_anywhere, shared
 
 from rsq.ipc.cells import D, S
 from rsq.ipc.exitcodes import Cause
-from rsq.ipc.journal import Outcome
+from rsq.ipc.journal import Kind, Outcome
 from rsq.ipc.ledger import C
 from rsq.ipc.slot import SLOT_SIZE, Slot
 from rsq.streams.connection import Target
@@ -66,6 +66,9 @@ class Desk:
 
     def __init__(self) -> None:
         self.buried: list[bytes] = []
+
+    def book_call(self, *_: object) -> None:
+        pass
 
     def report(self, *_: object) -> None:
         pass
@@ -143,6 +146,39 @@ def test_the_culprit_alone_is_charged_wherever_its_successor_is_killed(attempt: 
         assert list(backlog.todo) == [(NEXT, 1)]
         assert batch.outcomes[1] is (Outcome.WAITING if attempt == 1 else Outcome.DEAD_CRASH)
         assert shelf.ids == ({CULPRIT} if attempt == 1 else set())
+
+    assert killed_anywhere(prepare, work, check) > 100
+
+
+def test_the_suspects_of_a_call_are_known_wherever_their_successor_is_killed() -> None:
+    """What was marked is done; all others run alone, and nobody is charged."""
+    raw = shared(SLOT_SIZE)
+    pending = {DONE: 1, CULPRIT: 2, NEXT: 1}
+    dying: Backlog
+
+    def prepare() -> None:
+        nonlocal dying
+        raw[:] = bytes(SLOT_SIZE)
+        slot = Slot(raw)
+        slot.seat.view[S.CAUSE], slot.seat.view[S.DETAIL] = Cause.CRASH, 11
+        slot.desk.view[D.HOLDS] = 1
+        slot.journal.open([DONE, CULPRIT, NEXT], [1, 2, 1], Kind.CALL)
+        slot.journal.marks[0] = 1.0
+        slot.desk.view[D.RUNNING] = 1
+        slot.journal.outcomes[0] = Outcome.DONE
+        dying, _, slot = _backlog(raw, Line(pending))
+        slot.waiting.load()
+
+    def work() -> None:
+        dying._charge_culprit()
+
+    def check() -> None:
+        backlog, shelf, slot = _backlog(raw, Line(pending))
+        backlog.recover()
+        assert slot.desk.view[D.RUNNING] == 0
+        assert list(backlog.todo) == [(CULPRIT, 2), (NEXT, 1)]
+        assert backlog._batcher.alone == {CULPRIT, NEXT}
+        assert shelf.ids == set()
 
     assert killed_anywhere(prepare, work, check) > 100
 
