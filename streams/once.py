@@ -14,9 +14,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import keys
+from .durations import Duration, seconds
 from .group import pack
 
+_LONGEST_S = 3653 * 86400.0
 _SCRIPT = Path(__file__).with_name("scripts").joinpath("once.lua").read_bytes()
+
+
+def lasting_s(duration: Duration) -> float:
+    """Return the seconds for which a mark is to be there; 0 or nothing: there is to be none.
+
+    Raises:
+        ValueError: it is no duration, or one of more than ten years.
+    """
+    if not duration:
+        return 0.0
+    found = seconds(duration)
+    if found > _LONGEST_S:
+        raise ValueError(f"{duration} is longer than ten years")
+    return found
 
 
 class Row(NamedTuple):

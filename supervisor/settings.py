@@ -12,8 +12,9 @@ from typing import Any
 
 from ..ipc.journal import JOURNAL_MAX
 from ..ipc.segment import CAPACITY, Identity
-from ..streams import durations, keys, serializers
+from ..streams import keys, serializers
 from ..streams.connection import target
+from ..streams.once import lasting_s
 from ..streams.orders import WORKERS_MAX
 from ..worker.spec import Reading, Retries, Source, Spec, Work
 from .scaling import Scale
@@ -21,7 +22,6 @@ from .states import Rules
 
 DEFAULT_METRICS = "127.0.0.1:9464"
 _START_ID = re.compile(r"\$|\d+(-\d+)?")
-_ONCE_MAX_S = 3653 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +160,9 @@ def once(words: str) -> float:
         ValueError: it is no duration.
     """
     try:
-        found = durations.seconds(words) if words else 0.0
+        return lasting_s(words)
     except ValueError as error:
         raise ValueError(f"--once: {error}") from None
-    if found > _ONCE_MAX_S:
-        raise ValueError(f"--once {words} is longer than ten years")
-    return found
 
 
 def workers(words: str | int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
 from .batcher import Batcher, Item
 from .books import Books
 from .once import Once
-from .recovery import Plan, culprit, current, from_table, plan, suspects
+from .recovery import Plan, culprit, current, from_table, handled, plan, suspects
 from .session import Session, good
 from .shelf import Letter, Shelf
 from .verdict import REASONS, judge_death
@@ -171,7 +171,7 @@ class Backlog:
             self._session.owe(newest, self._group.set_counters(counters))
         for page in _pages(made.ack):
             if self._once is not None:
-                self._once.owe_acks_of(newest, page)
+                self._once.owe_acks_of(newest, page, handled(self._slot.journal.batches()))
             else:
                 self._session.owe_ack(newest, self._group, page)
         self._session.settle()

@@ -14,6 +14,7 @@ from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
+from ..streams.entry import Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.group import Group, entries
 from ..streams.keys import consumer
@@ -95,7 +96,7 @@ class Consumer:
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
-        envelope, once = ENVELOPES[spec.work.envelope], _once(spec, slot, self._group, self._session)
+        envelope, once = ENVELOPES[spec.work.envelope], _once(spec, slot, ways, self._group, self._session)
         self._batcher = Batcher(ways.gathers)
         self.backlog = Backlog(
             ways, slot, self._group, self._session, self._shelf, self._books, self._batcher, once
@@ -355,7 +356,11 @@ class Consumer:
         self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
 
 
-def _once(spec: Spec, slot: Slot, group: Group, session: Session) -> Once | None:
-    if not spec.work.once_s:
+def _once(spec: Spec, slot: Slot, ways: Ways, group: Group, session: Session) -> Once | None:
+    if not ways.remembers:
         return None
-    return Once(spec.work.once_s, ENVELOPES[spec.work.envelope], group, session, slot.journal)
+
+    def lasting_s(entry: Raw) -> float:
+        return ways.of(entry).once_s
+
+    return Once(lasting_s, ENVELOPES[spec.work.envelope], group, session, slot.journal)

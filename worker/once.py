@@ -7,7 +7,7 @@ script leaves the acknowledgement, and with it the mark, to the successor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..ipc.journal import Journal, Outcome
 from ..streams.entry import Raw
@@ -23,40 +23,44 @@ class Once:
     """The marks of one slot's messages."""
 
     def __init__(
-        self, ttl_s: float, envelope: Envelope, group: Group, session: Session, journal: Journal
+        self,
+        lasting_s: Callable[[Raw], float],
+        envelope: Envelope,
+        group: Group,
+        session: Session,
+        journal: Journal,
     ) -> None:
         """Bring together what it works with.
 
         Arguments:
-            ttl_s: seconds for which a mark is there.
+            lasting_s: tells for how many seconds the mark of an entry is there; 0: it leaves none.
             envelope: says what a message is known by.
         """
-        self._ttl_ms = max(1, round(ttl_s * 1000))
+        self._lasting_s = lasting_s
         self._envelope, self._group, self._session, self._journal = envelope, group, session, journal
         self._marks = Marks(group.stream, group.group, group.consumer)
-        self._names: dict[bytes, str] = {}  # of the batch at hand: id -> name of its mark
+        self._rows: dict[bytes, Row] = {}  # of the batch at hand: id -> the mark that it leaves
         self._places: dict[bytes, int] = {}
         self._known: set[str] = set()
         self._tried: dict[str, int] = {}  # name -> place of the last entry that was to leave this mark
 
     def begin(self, entries: Sequence[Raw]) -> None:
         """Find out which entries of a batch are copies of what has been handled."""
-        names = [self._name(entry) for entry in entries]
-        found = self._session.must(self._marks.look(names))
-        self._known = {name for name, setter in zip(names, found, strict=True) if setter is not None}
-        self._names = {entry[0]: name for entry, name in zip(entries, names, strict=True)}
+        rows = self._leaving(entries)
+        found = self._session.must(self._marks.look([row.mark for row in rows])) if rows else []
+        self._known = {row.mark for row, setter in zip(rows, found, strict=True) if setter is not None}
+        self._rows = {row.entry: row for row in rows}
         self._places = {entry[0]: at for at, entry in enumerate(entries)}
         self._tried = {}
 
     def copies(self, entries: Sequence[Raw]) -> set[bytes]:
         """Return the ids of entries that are copies of others before them in the same list."""
-        names: set[str] = set()
+        marks: set[str] = set()
         found: set[bytes] = set()
-        for entry in entries:
-            name = self._name(entry)
-            if name in names:
-                found.add(entry[0])
-            names.add(name)
+        for row in self._leaving(entries):
+            if row.mark in marks:
+                found.add(row.entry)
+            marks.add(row.mark)
         return found
 
     def refuse_copy(self, entry: bytes) -> None:
@@ -65,7 +69,9 @@ class Once:
         Raises:
             Duplicate: it is.
         """
-        name, at = self._names[entry], self._places[entry]
+        if entry not in self._rows:
+            return
+        name, at = self._rows[entry].mark, self._places[entry]
         before = self._tried.get(name)
         if before is not None and self._journal.outcomes[before] == Outcome.DONE:
             self._known.add(name)
@@ -82,25 +88,37 @@ class Once:
             outcomes: how each of them ended.
         """
         ended = list(zip(ids, outcomes, strict=True))
-        done = [entry for entry, code in ended if code == Outcome.DONE]
-        self._owe(batch, [Row(entry, self._names[entry], self._ttl_ms) for entry in done])
-        if others := [entry for entry, code in ended if code in ACKED and code != Outcome.DONE]:
-            self._session.owe_ack(batch, self._group, others)
+        rows = [self._rows[entry] for entry, code in ended if code == Outcome.DONE and entry in self._rows]
+        self._owe(batch, rows, [entry for entry, code in ended if code in ACKED])
 
-    def owe_acks_of(self, batch: int, ids: Sequence[bytes]) -> None:
-        """Do so for entries that a predecessor has finished; what they are known by is looked up."""
-        replies = self._session.call(*map(self._group.look, ids))
-        found = {entry: reply[0] for entry, reply in zip(ids, replies, strict=True) if _is_there(reply)}
-        self._owe(batch, [Row(entry, self._name(raw), self._ttl_ms) for entry, raw in found.items()])
-        if others := [entry for entry in ids if entry not in found]:
-            self._session.owe_ack(batch, self._group, others)
+    def owe_acks_of(self, batch: int, ids: Sequence[bytes], handled: Collection[bytes]) -> None:
+        """Do so for entries that a predecessor has finished; what they are known by is looked up.
 
-    def _owe(self, batch: int, rows: Sequence[Row]) -> None:
+        Arguments:
+            batch: the number of the newest one.
+            ids: of the entries.
+            handled: those of them for which a handler has returned.
+        """
+        done = [entry for entry in ids if entry in handled]
+        replies = self._session.call(*map(self._group.look, done)) if done else []
+        self._owe(batch, self._leaving([reply[0] for reply in replies if _is_there(reply)]), ids)
+
+    def _owe(self, batch: int, rows: Sequence[Row], ids: Sequence[bytes]) -> None:
+        """Owe the acknowledgement of all, and the marks of some of them."""
         if rows:
             self._session.owe_marks(batch, self._marks, rows)
+        marked = {row.entry for row in rows}
+        if others := [entry for entry in ids if entry not in marked]:
+            self._session.owe_ack(batch, self._group, others)
 
-    def _name(self, entry: Raw) -> str:
-        return self._marks.name(self._envelope.key(entry[1]) or entry[0])
+    def _leaving(self, entries: Sequence[Raw]) -> list[Row]:
+        """Return the marks that entries leave when they are done; some leave none."""
+        rows: list[Row] = []
+        for entry in entries:
+            if lasting_s := self._lasting_s(entry):
+                name = self._marks.name(self._envelope.key(entry[1]) or entry[0])
+                rows.append(Row(entry[0], name, max(1, round(lasting_s * 1000))))
+        return rows
 
 
 def _is_there(reply: object) -> bool:

@@ -78,6 +78,16 @@ def suspects(batches: Sequence[Batch], running: bool) -> list[int]:
     return [at for at, outcome in enumerate(batches[-1].outcomes) if outcome is Outcome.OPEN]
 
 
+def handled(batches: Sequence[Batch]) -> set[bytes]:
+    """Return the entries for which a handler has returned."""
+    return {
+        entry
+        for batch in batches
+        for entry, end in zip(batch.ids, batch.ends, strict=True)
+        if end is Outcome.DONE
+    }
+
+
 def plan(
     batches: Sequence[Batch],
     pending: Mapping[bytes, int],

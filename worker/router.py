@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from ..ipc.journal import JOURNAL_MAX
+from ..streams.durations import Duration
+from ..streams.once import lasting_s
 from .signature import HandlerError, check, is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,12 +27,14 @@ class Limits:
         timeout: hard limit of one call, by SIGKILL; 0 for none.
         soft_timeout: after this a `SoftTimeout` is raised inside the call; 0 for none.
         backoff: ceiling of the first retry's delay, and the highest ceiling.
+        once: how long it is remembered that a message was handled, as `1d` or in seconds; 0: not at all.
     """
 
     max_attempts: int | None = None
     timeout: float | None = None
     soft_timeout: float | None = None
     backoff: tuple[float, float] | None = None
+    once: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +99,18 @@ class Router:
         timeout: float | None = None,
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
+        once: Duration | None = None,
     ) -> Callable[[F], F]:
         """Decorate the handler of one or several events.
 
         Arguments:
             events: their names.
-            max_attempts, timeout, soft_timeout, backoff: see `Limits`; those of the pool if left out.
+            max_attempts, timeout, soft_timeout, backoff, once: see `Limits`; those of the pool if left out.
 
         Raises:
             HandlerError: there is no name, or it is none.
         """
-        limits = Limits(max_attempts, timeout, soft_timeout, backoff)
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once)
         check_events(events, ".on")
 
         def add(function: F) -> F:
@@ -123,6 +128,7 @@ class Router:
         timeout: float | None = None,
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
+        once: Duration | None = None,
     ) -> Callable[[F], F]:
         """Decorate a handler that takes a list of messages, of one or several events.
 
@@ -133,12 +139,13 @@ class Router:
             events: their names.
             size: most entries of one call.
             wait: seconds after which a call is made with what has come, from the first of its entries on.
-            max_attempts, timeout, soft_timeout, backoff: see `Limits`; time limits are those of a whole call.
+            max_attempts, timeout, soft_timeout, backoff, once: see `Limits`; time limits are those of a whole
+                call.
 
         Raises:
             HandlerError: there is no name, or it is none.
         """
-        limits = Limits(max_attempts, timeout, soft_timeout, backoff)
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once)
         check_events(events, ".batch")
 
         def add(function: F) -> F:
@@ -158,6 +165,7 @@ class Router:
         timeout: float | None = None,
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
+        once: Duration | None = None,
     ) -> Callable[[F], F]: ...
 
     def default(
@@ -168,13 +176,14 @@ class Router:
         timeout: float | None = None,
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
+        once: Duration | None = None,
     ) -> Any:
         """Decorate the handler of all that no other handler is for, entries without an event too.
 
         Arguments:
-            max_attempts, timeout, soft_timeout, backoff: see `Limits`; those of the pool if left out.
+            max_attempts, timeout, soft_timeout, backoff, once: see `Limits`; those of the pool if left out.
         """
-        limits = Limits(max_attempts, timeout, soft_timeout, backoff)
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once)
 
         def add(function: F) -> F:
             self.routes.append(Route((), function, limits))
@@ -253,6 +262,11 @@ def check_limits(limits: Limits, name: str) -> None:
             case _:
                 words = "backoff is (first, most) in seconds, the second not smaller"
                 raise HandlerError(f"{name}: {words}, not {limits.backoff!r}")
+    if limits.once is not None:
+        try:
+            lasting_s(limits.once)
+        except (TypeError, ValueError) as error:
+            raise HandlerError(f"{name}: once: {error}") from None
 
 
 def is_seconds(value: object) -> bool:

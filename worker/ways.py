@@ -13,6 +13,7 @@ from ..ipc.cells import D
 from ..ipc.limit import pack
 from ..streams.entry import Message, Raw, text
 from ..streams.envelope import ENVELOPES
+from ..streams.once import lasting_s
 from .handler import Handler
 from .router import Gather, Route
 from .signature import HandlerError
@@ -33,6 +34,7 @@ class Way:
         name: of the user's function.
         key: of a batch handler, whose `call` takes a list of messages; None for others.
         timeout_s: hard limit of a batch handler's call, if it is not the pool's; 0 for none.
+        once_s: how long it is remembered that a message was handled; 0: not at all.
     """
 
     call: Callable[[Any], Any]
@@ -41,6 +43,7 @@ class Way:
     name: str = ""
     key: int | None = None
     timeout_s: float | None = None
+    once_s: float = 0.0
 
 
 class Ways:
@@ -75,6 +78,7 @@ class Ways:
         self.call = self._dispatch() if self._ways else self._other.call
         self.alarm_s = min((way.alarm_s for way in every if way.alarm_s), default=0.0)
         self.most = max(way.retries.max_attempts for way in every)
+        self.remembers = any(way.once_s for way in every)  # some of what was handled
         self._retries_differ = any(way.retries != spec.retries for way in every)
 
     def of(self, entry: Raw) -> Way:
@@ -119,11 +123,12 @@ class Ways:
         call = self._handler.callable(route, soft_s)
         timeout_s = None if own.timeout == pool.timeout_s else own.timeout
         alarm_s = 0.0 if route.is_async else soft_s
+        once_s = pool.work.once_s if own.once is None else lasting_s(own.once)
         if route.gathers is not None:
-            return Way(call, retries, alarm_s, route.name, key, timeout_s)
+            return Way(call, retries, alarm_s, route.name, key, timeout_s, once_s)
         if timeout_s is not None and self._desk is not None:
             call = limited(call, self._desk, timeout_s)
-        return Way(call, retries, alarm_s, route.name)
+        return Way(call, retries, alarm_s, route.name, once_s=once_s)
 
 
 def limited(call: Callable[[Any], Any], desk: memoryview[int], seconds: float) -> Callable[[Any], Any]:

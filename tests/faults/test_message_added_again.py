@@ -21,6 +21,10 @@ def add(pool: Pool, key: str, data: str = "{}") -> str:
     return pool.add({b"data": data.encode(), b"key": key.encode()})
 
 
+def event(pool: Pool, name: str, key: str, data: str = "{}") -> str:
+    return pool.add({b"event": name.encode(), b"data": data.encode(), b"key": key.encode()})
+
+
 def streamix(pool: Pool, name: str, retries: int) -> str:
     told = {"id": name, "event": "e", "data": {}, "retries": retries, "timestamps": {}}
     return pool.add({b"message": json.dumps(told).encode()})
@@ -108,6 +112,58 @@ def test_long_and_hostile_keys(make_pool: Callable[..., Pool]) -> None:
     assert pool.run() == 0, pool.log()
     pool.assert_exact([*firsts, *copies, nameless], duplicates=copies)
     assert max(map(len, marks(pool))) < 200
+
+
+ROUTER = """
+    from rsq import Router
+    handle = Router()
+    @handle.on("order", once="1h")
+    def order(message):
+        started(message)
+        finished(message)
+    @handle.on("view")
+    def view(message):
+        started(message)
+        finished(message)
+    @handle.batch("row", size=50, wait=0, once="1h")
+    def row(messages):
+        for message in messages:
+            started(message)
+        done = [one for one in messages if one.data != "fail" or one.attempt > 1]
+        for message in done:
+            finished(message)
+        return done
+"""
+
+
+def test_only_copies_of_events_that_are_remembered(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(ROUTER)
+    orders = [event(pool, "order", "k") for _ in range(3)]
+    views = [event(pool, "view", "k2") for _ in range(3)]
+    ignored = [event(pool, "strange", "k3") for _ in range(3)]
+    assert pool.run() == 0, pool.log()
+    assert pool.finished() == dict.fromkeys([orders[0], *views], 1)
+    counted = pool.counters()
+    assert (counted["HANDLED"], counted["DUPLICATES"], counted["IGNORED"]) == (4, 2, len(ignored))
+    assert marks(pool) == [b"rsq:{events}:workers:once:k"]
+
+
+def test_copies_in_a_batch_wait_for_the_first(make_pool: Callable[..., Pool]) -> None:
+    """They come with the next call: as copies if it was done, else to be handled themselves."""
+    pool = make_pool(ROUTER)
+    good = [event(pool, "row", f"k{n % 3}") for n in range(30)]
+    failing, second, third = (event(pool, "row", "j", data) for data in ('"fail"', "1", "2"))
+    assert pool.run() == 0, pool.log()
+    assert pool.finished() == dict.fromkeys([*good[:3], second], 1)
+    assert pool.started() == dict.fromkeys([*good[:3], failing, second], 1)
+    counted = pool.counters()
+    assert (counted["HANDLED"], counted["DUPLICATES"]) == (4, 29)
+    assert (counted["FAILED"], counted["RETRIED"], counted["DEAD"]) == (1, 1, 0)
+    assert (pool.pending(), pool.unread()) == (0, 0)
+    assert third not in pool.started()
+    later = event(pool, "row", "k0")
+    assert pool.run() == 0, pool.log()
+    assert later not in pool.started()
 
 
 def test_without_the_option_every_copy_is_handled(make_pool: Callable[..., Pool]) -> None:

@@ -129,6 +129,18 @@ def test_what_is_not_said_is_the_pools() -> None:
     assert made.most == 5
 
 
+def test_what_is_remembered_of_an_event_goes_before_the_pool() -> None:
+    app = Router()
+    app.on("day", once="1d")(print)
+    app.on("never", once=0)(print)
+    app.on("pool")(print)
+    for pool_s in (0.0, 60.0):
+        made = ways(app, replace(SPEC, work=replace(SPEC.work, once_s=pool_s)))
+        found = [made.of(message(event).entry).once_s for event in ("day", "never", "pool", "strange")]
+        assert (found, made.remembers) == ([86400.0, 0.0, pool_s, 0.0], True)
+    assert not ways(two()).remembers
+
+
 def test_an_entry_is_only_looked_at_where_events_differ() -> None:
     found = message("order.paid").entry
     assert ways(two()).retries(b"1-0", lambda _: found).max_attempts == 5
@@ -245,6 +257,10 @@ def test_a_function_that_takes_something_else(function: Any) -> None:
         ({"backoff": 3}, "backoff is (first, most)"),
         ({"backoff": (3, 1)}, "backoff is (first, most)"),
         ({"backoff": (3,)}, "backoff is (first, most)"),
+        ({"once": "soon"}, "once: 'soon' is no duration"),
+        ({"once": -1}, "once: a duration must be more than nothing"),
+        ({"once": "9999d"}, "once: 9999d is longer than ten years"),
+        ({"once": {1}}, "once: "),
         ({"soft_timeout": 5, "timeout": 5}, "its soft_timeout, 5 s, must be shorter than its timeout, 5 s"),
         ({"soft_timeout": 300}, "its soft_timeout, 300 s, must be shorter than its timeout, 300 s"),
     ],

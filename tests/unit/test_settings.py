@@ -195,7 +195,7 @@ def test_once_is_a_time() -> None:
     assert _build(once="1d").spec.work.once_s == 86400.0
     with pytest.raises(ValueError, match=r"^--once: 'soon' is no duration: write for example"):
         _build(once="soon")
-    with pytest.raises(ValueError, match=r"^--once 9999d is longer than ten years"):
+    with pytest.raises(ValueError, match=r"^--once: 9999d is longer than ten years"):
         _build(once="9999d")
     with pytest.raises(ValueError, match=r"^--once: a duration must be more than nothing"):
         _build(once="0")
