@@ -55,7 +55,7 @@ class Route:
     """A function, and whose entries it handles.
 
     Arguments:
-        events: names in the field `event`; none at all: those that no other route has.
+        events: their names; none at all: those that no other route has.
         function: of the user's.
         limits: of its own.
         gather: of a batch handler, which takes a list of messages; None for others.

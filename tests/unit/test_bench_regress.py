@@ -16,8 +16,8 @@ from rsq.worker.handler import Handler
 
 quick = Handler.callable
 
-def slower(self, limit):
-    function = quick(self, limit)
+def slower(self, route, limit):
+    function = quick(self, route, limit)
 
     def call(message):
         for _ in range(1000):
