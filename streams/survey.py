@@ -18,7 +18,7 @@ from . import fleet, keys, lease
 from .asking import Asker, Command, fields, good
 from .entry import parse_id
 from .letter import text_of
-from .orders import Order, order
+from .orders import Order, order, size
 from .pending import NO_GROUP, NO_KEY, Pending, milliseconds, page, rows
 
 LAG_MOST = 1000
@@ -50,6 +50,7 @@ class Instance:
         lease_ms: how long its lease runs, unless it is renewed; None when it has none: it is gone.
         pending: entries that its slots own.
         drain: it has been told to drain and end.
+        size: so many workers by an operator's order, 0 for as many as it thinks best; None without one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Instance:
     lease_ms: int | None
     pending: int = 0
     drain: Order | None = None
+    size: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -187,6 +189,7 @@ def survey(
     names = {text_of(name): fleet.report(raw) for name, raw in fields(reports).items()}
     names |= {one.instance: None for one in seats if one.instance is not None and one.instance not in names}
     wanted = {text_of(name): order(raw) for name, raw in fields(orders).items()}
+    sizes = {text_of(name): size(raw) for name, raw in fields(orders).items()}
     last = text_of(mine.get(b"last-delivered-id", b"0-0"))
     lag, asked = mine.get(b"lag"), list(names)
     more: list[Command] = [word for name in asked for word in lease_of(keys.lease(stream, group, name))]
@@ -226,6 +229,7 @@ def survey(
                 leases[name],
                 sum(one.pending for one in seats if one.instance == name),
                 wanted.get(fleet.drain_order(name)),
+                sizes.get(fleet.size_order(name)),
             )
             for name in sorted(ours, key=lambda name: (leases[name] is None, name))
         ),

@@ -199,7 +199,10 @@ def _instance_state(seen: Survey, instance: Instance) -> Text:
     if not instance.alive:
         since = f" {span(max(0.0, seen.now_ms / 1000 - instance.report.beat))}" if instance.report else ""
         return Text(f"gone{since}", "red" if instance.pending else "dim")
-    return Text("draining", "yellow") if instance.drain else Text("alive", "green")
+    if instance.drain:
+        return Text("draining", "yellow")
+    # Where nobody has said otherwise, or has left it to the pool again, there is nothing to tell.
+    return Text(f"alive, {instance.size} by hand" if instance.size else "alive", "green")
 
 
 def _foreign_row(foreign: list[Consumer]) -> tuple[Text, ...]:
@@ -285,6 +288,7 @@ def _instance_json(seen: Survey, instance: Instance) -> dict[str, Any]:
         "slots": {str(slot): label(doing) for slot, doing in said.slots.items()} if said else {},
         "pending": instance.pending,
         "drain": _order_json(instance.drain),
+        "workers_ordered": instance.size,
     }
 
 

@@ -256,3 +256,7 @@ def test_orders_stand_until_they_are_taken_back(fleet: Fleet, orders: Callable[[
     assert list(orders()) == [drain_order("web-1")]
     assert give.undrain("web-1")
     assert orders() == {}
+    fleet.live("web-1")
+    fleet.live("web-2")
+    give.scale("web-1", 3, mine)
+    assert {one.name: one.size for one in look(fleet).instances} == {"web-1": 3, "web-2": None}

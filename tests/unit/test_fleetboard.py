@@ -113,6 +113,9 @@ def test_what_is_wrong_stands_in_the_title() -> None:
     assert "lag >=1000" in " ".join(printed(replace(SEEN, lag=1000, lag_known=False), 100))
     draining = replace(SEEN.instances[0], drain=order)
     assert row(printed(replace(SEEN, instances=(draining,)), 120), "web-1").split()[3] == "draining"
+    for size, words in ((3, "alive, 3 by hand"), (0, "alive"), (None, "alive")):
+        lines = printed(replace(SEEN, instances=(replace(SEEN.instances[0], size=size),)), 120)
+        assert " ".join(row(lines, "web-1").split()[3:]).startswith(f"{words} "), size
 
 
 def test_hostile_names_are_harmless() -> None:
@@ -165,6 +168,7 @@ def test_json_has_these_keys() -> None:
         "slots": {"0": "down"},
         "pending": 2,
         "drain": None,
+        "workers_ordered": None,
     }
     assert value["consumers"][0] == {
         "name": "tool",
