@@ -85,10 +85,10 @@ class Handler:
         """Run the hooks for the end of a worker, and close the event loop."""
         for hook in self.stops:
             self._call(hook)
-        self.close()
+        self.close_loop()
 
-    def close(self) -> None:
-        """Close the event loop, where there was something to run in it."""
+    def close_loop(self) -> None:
+        """Close the event loop of async functions; the next call of one opens another."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -160,6 +160,8 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except BaseException as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # not the module's own: the pool was told to end while it imports
         if isinstance(error, ModuleNotFoundError) and (
             name == error.name or name.startswith(f"{error.name}.")
         ):

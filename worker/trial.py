@@ -8,8 +8,7 @@ import signal
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
@@ -64,7 +63,8 @@ class Result:
 class Trial:
     """A handler on trial, with the settings that a pool would have.
 
-    As a context manager it runs the hooks of the handler's module, as a worker does at its begin and end.
+    As a context manager it runs the hooks of the handler's module, as a worker does at its begin and end, and
+    async handlers have one event loop for that time; else each call has its own.
     """
 
     def __init__(
@@ -122,15 +122,17 @@ class Trial:
             ),
         )
         self._count = 0
-        weakref.finalize(self, self.handler.close)  # for those who use it without `with`
+        self._entered = False
 
     def __enter__(self) -> Self:
+        self._entered = True
         self.handler.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._entered = False
         self.handler.stop()
 
     def run(
@@ -140,7 +142,7 @@ class Trial:
         *,
         key: str | None = None,
         traceparent: str | None = None,
-        fields: Mapping[str | bytes, str | bytes] | None = None,
+        fields: Mapping[Any, str | bytes] | None = None,
         attempt: int = 1,
     ) -> Result:
         """Make one attempt with one message.
@@ -156,12 +158,53 @@ class Trial:
         """
         if fields is None:
             frame = Frame(event, traceparent, keyed=key is not None)
-            flat = frame.fields(self._serializer.encode(data), key)
+            return self._attempt(self._entry(frame.fields(self._serializer.encode(data), key)), attempt)
+        return self._attempt(self._entry(_flat(fields)), attempt)
+
+    def run_many(
+        self,
+        data: Iterable[Any] = (),
+        event: str | None = None,
+        *,
+        fields: Iterable[Mapping[Any, str | bytes]] | None = None,
+        attempt: int = 1,
+    ) -> list[Result]:
+        """Make one attempt with each of many messages: together, where their handler takes batches.
+
+        A call gets as many as its handler wants; the others follow in further calls. Where a call of
+        several fails, a message without an attempt left runs once more, alone, as in a pool: that decides.
+
+        Arguments:
+            data, event: as given to `Producer.push_many`.
+            fields: instead of these, the fields of entries as somebody else wrote them.
+            attempt: which attempt it is for all of them.
+
+        Returns:
+            A result for each message, in their order.
+
+        Raises:
+            KeyboardInterrupt: and what else is no failure of a handler.
+        """
+        if fields is None:
+            frame = Frame(event, None, keyed=False)
+            flats = [frame.fields(self._serializer.encode(one), None) for one in data]
         else:
-            flat = [_bytes(word) for pair in fields.items() for word in pair]
-        entry: Raw = [f"{FIRST_MS + self._count}-0".encode(), flat]
-        self._count += 1
-        return self._attempt(entry, attempt)
+            flats = [_flat(one) for one in fields]
+        results: dict[int, Result] = {}
+        waiting: dict[int, list[int]] = {}  # key of a batch handler -> places
+        entries = [self._entry(flat) for flat in flats]
+        for at, entry in enumerate(entries):
+            if (key := self._ways.of(entry).key) is None:
+                results[at] = self._attempt(entry, attempt)
+            else:
+                waiting.setdefault(key, []).append(at)
+        for key, places in waiting.items():
+            size = self._ways.gathers[key].size
+            for start in range(0, len(places), size):
+                some = places[start : start + size]
+                answers = self._together(self._ways.batch(key), [entries[at] for at in some], attempt)
+                results.update(zip(some, answers, strict=True))
+        return [results[at] for at in range(len(entries))]
 
     def run_all(self, data: Any = None, event: str | None = None, **more: Any) -> list[Result]:
         """Make attempts with one message until it is done or dead, waiting for nothing; see `run`."""
@@ -171,31 +214,83 @@ class Trial:
             results.append(self._attempt(results[-1].message.entry, own))
         return results
 
+    def _entry(self, flat: Sequence[bytes]) -> Raw:
+        entry: Raw = [f"{FIRST_MS + self._count}-0".encode(), flat]
+        self._count += 1
+        return entry
+
     def _attempt(self, entry: Raw, own: int) -> Result:
-        attempt = own + self._envelope.retries(entry[1])
         way = self._ways.of(entry)
-        message: Any = self._new() if way.key is None else self._new_of_batch()
-        message.entry, message.attempt, message.data = entry, attempt, None
+        if way.key is not None:
+            return self._together(way, [entry], own)[0]
+        message = self._new()
         returned: Any = None
-        error: BaseException | None = None
-        try:
-            message.data = self._envelope.unwrap(entry[1]).decoded(self._serializer.decode)
-        except Exception as raised:
-            error = as_decode_error(raised)
-        else:
+        error: BaseException | None = self._decode(message, entry, own)
+        if error is None:
             try:
-                with self._limited(way.alarm_s):
-                    returned = way.call(message) if way.key is None else _together(way, message)
+                with self._loop(), self._limited(way.alarm_s):
+                    returned = way.call(message)
             except (Exception, SystemExit) as raised:
                 error = raised
-        if error is None:
-            return Result("done", attempt, "", 0.0, None, message, returned)
-        if isinstance(error, Ignored):
-            return Result("ignored", attempt, "", 0.0, None, message)
-        verdict = judge(error, attempt, way.retries, lambda: 1.0)
-        if verdict.outcome is Outcome.WAITING:
-            return Result("retry", attempt, "", verdict.delay_s, error, message)
-        return Result("dead", attempt, verdict.reason, 0.0, error, message)
+        return _result(way, message, error, returned)
+
+    def _together(self, way: Way, entries: Sequence[Raw], own: int) -> list[Result]:
+        """Make one call of a batch handler, and others for those of its entries that have to run alone."""
+        outcomes = memoryview(bytearray([Outcome.OPEN]) * len(entries))
+        call = Call(outcomes)
+        messages: list[Any] = []
+        errors: dict[int, BaseException] = {}
+        for at, entry in enumerate(entries):
+            message: Any = self._new_of_batch()
+            message.at, message.call = at, call
+            messages.append(message)
+            if (error := self._decode(message, entry, own)) is not None:
+                errors[at] = error
+        called = [message for message in messages if message.at not in errors]
+        said: set[str] = set()
+        returned: Any = None
+        whole: BaseException | None = None
+        try:
+            if called:
+                with self._loop(), self._limited(way.alarm_s):
+                    returned = way.call(called)
+                if returned is None:
+                    whole = NotDone("the batch handler returned None")
+                else:
+                    said, _ = said_done(returned, {message.id for message in called})
+        except (Exception, SystemExit) as raised:
+            whole, returned = raised, None
+        finally:
+            call.close()
+        results: list[Result] = []
+        for at, message in enumerate(messages):
+            done = message.id in said or outcomes[at] == Outcome.DONE
+            not_said = NotDone("not among the entries that the batch handler says are done")
+            failed = errors.get(at) or (None if done else whole or not_said)
+            result = _result(way, message, failed, returned)
+            if failed is whole and result.verdict == "dead" and len(entries) > 1:  # for whose failure?
+                result = self._together(way, [message.entry], own)[0]
+            results.append(result)
+        return results
+
+    def _decode(self, message: Message, entry: Raw, own: int) -> Exception | None:
+        """Fill in a message as a worker does; return why it cannot be."""
+        message.entry, message.data = entry, None
+        message.attempt = own + self._envelope.retries(entry[1])
+        try:
+            message.data = self._envelope.unwrap(entry[1]).decoded(self._serializer.decode)
+        except Exception as error:
+            return as_decode_error(error)
+        return None
+
+    @contextlib.contextmanager
+    def _loop(self) -> Iterator[None]:
+        """Let an async handler's event loop live as long as the trial, if somebody says when that ends."""
+        try:
+            yield
+        finally:
+            if not self._entered:
+                self.handler.close_loop()
 
     @contextlib.contextmanager
     def _limited(self, alarm_s: float) -> Iterator[None]:
@@ -218,23 +313,21 @@ class Trial:
                 signal.setitimer(signal.ITIMER_REAL, max(0.001, left_s - (time.monotonic() - began)), every_s)
 
 
-def _together(way: Way, message: Any) -> Any:
-    """Call a batch handler with a single message, and raise what fails it in a pool."""
-    outcomes = memoryview(bytearray([Outcome.OPEN]))
-    message.at, message.call = 0, Call(outcomes)
-    try:
-        returned = way.call([message])
-        done = set() if returned is None else said_done(returned, [message.id])[0]
-        if not done and outcomes[0] != Outcome.DONE:
-            raise NotDone(f"the batch handler returned {returned!r}, which does not say that it is done")
-    except (Exception, SystemExit):
-        if outcomes[0] != Outcome.DONE:
-            raise
-        return None
-    else:
-        return returned
-    finally:
-        message.call.close()
+def _result(way: Way, message: Message, error: BaseException | None, returned: Any) -> Result:
+    """Return what a pool would do after an attempt that ended in this way."""
+    attempt = message.attempt
+    if error is None:
+        return Result("done", attempt, "", 0.0, None, message, returned)
+    if isinstance(error, Ignored):
+        return Result("ignored", attempt, "", 0.0, None, message)
+    verdict = judge(error, attempt, way.retries, lambda: 1.0)
+    if verdict.outcome is Outcome.WAITING:
+        return Result("retry", attempt, "", verdict.delay_s, error, message)
+    return Result("dead", attempt, verdict.reason, 0.0, error, message)
+
+
+def _flat(fields: Mapping[Any, str | bytes]) -> list[bytes]:
+    return [_bytes(word) for pair in fields.items() for word in pair]
 
 
 def _bytes(word: str | bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rsq import BatchMessage, Message, Reject, Retry, Router, SoftTimeout
+from rsq import BatchMessage, Message, Reject, Retry, Router, SoftTimeout, adapters
 from rsq.testing import Trial
 from rsq.worker.signature import HandlerError
 from rsq.worker.verdict import NotDone
@@ -144,24 +143,84 @@ def test_a_batch_handler_gets_a_list_of_one() -> None:
         assert isinstance(failed.error, kind)
 
 
+def test_a_batch_handler_gets_as_many_as_it_wants_and_each_has_its_verdict() -> None:
+    app, calls = Router(), []
+
+    @app.batch("rows", size=3, wait=5, max_attempts=2)
+    async def rows(messages: list[BatchMessage]) -> Any:
+        calls.append([message.data for message in messages])
+        for message in messages:
+            if message.data == "marked":
+                message.done()
+        if any(message.data == "bad" for message in messages):
+            raise KeyError("bad")
+        return [message.id for message in messages if message.data == "said"]
+
+    @app.on("one")
+    def one(message: Message) -> None:
+        calls.append(message.data)
+
+    trial = Trial(app)
+    results = trial.run_many(["said", "marked", "silent", "said", "bad", "marked"], "rows")
+    assert calls == [["said", "marked", "silent"], ["said", "bad", "marked"]]
+    assert [result.verdict for result in results] == ["done", "done", "retry", "retry", "retry", "done"]
+    assert [type(result.error) for result in results[2:5]] == [NotDone, KeyError, KeyError]
+    assert results[0].returned == [results[0].message.id]
+
+    calls.clear()  # nobody is dead-lettered for another's failure
+    results = trial.run_many(["said", "bad", "marked"], "rows", attempt=2)
+    assert calls == [["said", "bad", "marked"], ["said"], ["bad"]]
+    assert [(result.verdict, result.reason) for result in results] == [
+        ("done", ""),
+        ("dead", "max_attempts"),
+        ("done", ""),
+    ]
+    silent = trial.run_many(["said", "silent"], "rows", attempt=2)  # but for its own
+    assert [result.verdict for result in silent] == ["done", "dead"]
+
+    calls.clear()
+    written = [
+        {"event": "rows", "data": "{"},
+        {"event": "rows", "data": '"said"'},
+        {"event": "one", "data": "1"},
+    ]
+    results = trial.run_many(fields=written)
+    assert calls == [1, ["said"]]
+    assert [(result.verdict, result.reason) for result in results] == [
+        ("dead", "decode_error"),
+        ("done", ""),
+        ("done", ""),
+    ]
+    assert [result.verdict for result in trial.run_many([1, 2], "strange")] == ["ignored", "ignored"]
+    assert trial.run_many([], "rows") == []
+
+
+def test_a_batch_handler_that_returns_none_has_done_what_it_marked() -> None:
+    def rows(messages: list[BatchMessage]) -> None:
+        messages[0].done()
+
+    trial = Trial(adapters.message_list(size=2)(rows), max_attempts=2)
+    assert [one.verdict for one in trial.run_many([1, 2])] == ["done", "retry"]
+    results = trial.run_many([1, 2], attempt=2)  # the second is alone then, and marked
+    assert [one.verdict for one in results] == ["done", "done"]
+    kept = results[0].message
+    assert isinstance(kept, BatchMessage)
+    with pytest.raises(RuntimeError, match="too late"):
+        kept.done()
+
+
 def test_an_async_handler_has_an_event_loop() -> None:
+    loops = []
+
     async def handle(message: Message) -> int:
+        loops.append(asyncio.get_running_loop())
         return int(message.data) + 1
 
     with Trial(handle) as trial:
         assert [trial.run(n).returned for n in (1, 2)] == [2, 3]
-
-
-def test_an_event_loop_is_closed_without_with_too() -> None:
-    """Nobody's tests warn of a loop that was left open."""
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def handle(_message: Message) -> None:
-        loops.append(asyncio.get_running_loop())
-
-    Trial(handle).run(1)
-    gc.collect()
-    assert [loop.is_closed() for loop in loops] == [True]
+    assert loops[0] is loops[1]
+    assert Trial(handle).run(3).returned == 4
+    assert all(loop.is_closed() for loop in loops)
 
 
 def test_the_soft_limit_is_raised_inside() -> None:
