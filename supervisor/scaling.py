@@ -13,6 +13,7 @@ handler that gets slower with every worker, or waits for the network, cannot mak
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
 from ..ipc.cells import Why
@@ -23,6 +24,7 @@ _AT_WORK = (
 )  # of the workers there are, before there are more: else something other than their number is wrong
 _ROOM = 0.9  # of the memory allowed may be used up by growing: processes grow by themselves too
 _TINY = 1e-9
+_COUNTLESS = 10**9  # workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,10 @@ def enough(backlog: float, target_s: float, rate: float) -> int:
         target_s: how long it may take.
         rate: entries per second of one busy worker; positive.
     """
-    return math.ceil(backlog / (target_s * rate) - _TINY)
+    each = max(
+        target_s * rate, sys.float_info.min
+    )  # what a worker does in time: of a slow one next to nothing
+    return math.ceil(min(backlog / each, _COUNTLESS) - _TINY)
 
 
 def busy_enough(busy: float) -> int:

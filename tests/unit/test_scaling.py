@@ -55,6 +55,12 @@ def test_a_backlog_that_takes_too_long_is_given_the_workers_that_clear_it_in_tim
     assert found.words == "200 entries wait and would take 4 workers 50 s, more than 30 s"
 
 
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1e-12])
+def test_a_worker_that_hardly_moves_is_still_a_number(rate: float) -> None:
+    assert 1 <= enough(120, 30, rate) <= 10**9
+    assert enough(0, 30, rate) == 0
+
+
 def test_one_change_adds_no_more_than_a_step_and_never_passes_the_most() -> None:
     found = wish(Outlook(10**6))
     assert found is not None
