@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from ..streams.entry import Message
 from .router import GATHER, Gather
-from .signature import is_async
+from .signature import ONE, HandlerError, has_yield, is_async
 from .verdict import Retry
 
 Handle = Callable[[Message], Any]
@@ -68,7 +68,16 @@ def _adapted(
     arguments: Callable[[Message], tuple[Any, ...]],
     judge: Callable[[Any], Any] | None = None,
 ) -> Handle:
-    """Return a handler that calls a function in its own way."""
+    """Return a handler that calls a function in its own way.
+
+    Raises:
+        HandlerError: a call of the function would run nothing, or it takes a list of messages.
+    """
+    name = getattr(function, "__qualname__", None) or repr(function)
+    if hasattr(function, GATHER):
+        raise HandlerError(f"{name} takes a list of messages: no other adapter goes above message_list")
+    if has_yield(function):
+        raise HandlerError(f"{name} has a yield, so a call of it would run nothing: let it return")
 
     async def later(message: Message) -> Any:
         result = await function(*arguments(message))
@@ -79,5 +88,6 @@ def _adapted(
         return result if judge is None else judge(result)
 
     adapted: Any = functools.update_wrapper(later if is_async(function) else now, function)
+    setattr(adapted, ONE, True)
     del adapted.__wrapped__  # who asks for the signature gets that of the adapted one
     return cast("Handle", adapted)

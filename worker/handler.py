@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from .router import Route, Router, check_gather, check_routes
-from .signature import HandlerError, check
+from .signature import HandlerError, check, is_async_generator
 from .verdict import OURS, SoftTimeout
 
 Hook = Callable[[], Any]
@@ -65,10 +65,12 @@ class Handler:
         if not route.is_async:
             return function
 
+        gives = is_async_generator(function)  # of a batch: what it yields is done
+
         async def limited(message: Any) -> Any:
             try:
                 async with asyncio.timeout(soft_timeout_s or None) as limit:
-                    return await function(message)
+                    return [one async for one in function(message)] if gives else await function(message)
             except TimeoutError as error:
                 if limit.expired():
                     raise SoftTimeout(f"ran longer than {soft_timeout_s:g} s") from error
@@ -148,7 +150,7 @@ def examine(found: Any, name: str, module: ModuleType) -> Handler:
         routes = tuple(found.routes)
     else:
         routes = (Route((), found),)
-        check(found, name, "the message" if routes[0].gathers is None else "the list of messages")
+        check(found, name, many=routes[0].gathers is not None)
         check_gather(routes[0].gathers, name)
     return Handler(name, routes, *_hooks(module))
 

@@ -213,8 +213,7 @@ def check_routes(routes: list[Route], name: str) -> None:
                 raise HandlerError(f"{name}: {which} has two handlers, {taken[event].name} and {route.name}")
             taken[event] = route
         gather = route.gathers
-        what = "the message" if gather is None else "the list of messages"
-        check(route.function, f"{name}: {route.name}, handler of {whose},", what)
+        check(route.function, f"{name}: {route.name}, handler of {whose},", many=gather is not None)
         check_gather(gather, f"{name}: {route.name}")
         check_limits(route.limits, f"{name}: {route.name}")
 

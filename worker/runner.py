@@ -36,7 +36,18 @@ from .once import Once
 from .recovery import ACKED
 from .session import Session
 from .spec import Spec
-from .verdict import Duplicate, Ignored, UnknownEvent, as_decode_error, describe, judge, story
+from .verdict import (
+    LAZY,
+    Duplicate,
+    Ignored,
+    NeverRan,
+    UnknownEvent,
+    as_decode_error,
+    describe,
+    judge,
+    never_ran,
+    story,
+)
 from .ways import Ways
 
 log = logging.getLogger(__name__)
@@ -171,7 +182,8 @@ class Runner:
                 until = self._failed(at, entry, attempts, as_decode_error(error), until)
             else:
                 try:
-                    handle(message)
+                    if (result := handle(message)) is not None and type(result) in LAZY:
+                        raise never_ran(result)
                 except BaseException as error:  # whatever user code throws is a failure of this entry
                     until = self._failed(at, entry, attempts, error, until)
             at += 1
@@ -220,7 +232,7 @@ class Runner:
         attempt, retries = 1 if attempts is None else attempts[at], self._ways.of(entry).retries
         earlier = self._envelope.retries(entry[1])
         words = describe(error)
-        ours = isinstance(error, DecodeError | UnknownEvent)  # and all of its frames
+        ours = isinstance(error, DecodeError | UnknownEvent | NeverRan)  # and all of its frames
         trace = "" if ours else story(error)
         verdict = judge(error, attempt + earlier, retries, random.random)
         self._failures.note(at, entry, attempt, earlier, retries, verdict, words, trace)

@@ -24,7 +24,7 @@ from .calls import BatchMessage, Call
 from .handler import Handler, examine, load
 from .router import Router
 from .spec import Reading, Retries, Source, Spec, Work
-from .verdict import Ignored, NotDone, SoftTimeout, as_decode_error, judge
+from .verdict import LAZY, Ignored, NotDone, SoftTimeout, as_decode_error, judge, never_ran
 from .ways import UNKNOWN, Way, Ways
 
 FIRST_MS = 1_700_000_000_000  # when the first message of a trial was added, Unix ms
@@ -230,6 +230,8 @@ class Trial:
             try:
                 with self._loop(), self._limited(way.alarm_s):
                     returned = way.call(message)
+                    if type(returned) in LAZY:
+                        raise never_ran(returned)
             except (Exception, SystemExit) as raised:
                 error = raised
         return _result(way, message, error, returned)

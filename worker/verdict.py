@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from typing import Any
 
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import Outcome
@@ -54,6 +55,24 @@ class UnknownEvent(Exception):
 
 class NotDone(Exception):
     """What failed an entry that a batch handler did not say is done."""
+
+
+class NeverRan(Exception):
+    """What failed an entry whose handler returned its work instead of doing it."""
+
+
+LAZY = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})  # what such a handler returns
+
+
+def never_ran(work: Any) -> NeverRan:
+    """Return the error for what a handler returned, a value of one of the types in `LAZY`."""
+    if type(work) is CoroutineType:
+        work.close()  # and no warning that nobody awaited it
+    kind = type(work).__name__.replace("_", " ")
+    return NeverRan(
+        f"the handler returned {'an' if kind[0] == 'a' else 'a'} {kind}, which nobody runs:"
+        " make it an async def that awaits, or let it return when its work is done"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from rsq.streams.entry import Message
-from rsq.worker.adapters import bool_result, data_and_message, data_only
+from rsq.worker.adapters import bool_result, data_and_message, data_only, message_list
 from rsq.worker.handler import Handler
 from rsq.worker.router import Route
-from rsq.worker.signature import check, is_async
+from rsq.worker.signature import HandlerError, check, is_async
 from rsq.worker.verdict import Retry
 
 MESSAGE = Message([b"1-0", [b"data", b'{"n": 1}']], {"n": 1})
@@ -70,6 +71,37 @@ def test_they_keep_the_name_and_not_the_signature() -> None:
 
     assert (handle.__name__, handle.__doc__) == ("handle", "Words.")
     assert len(inspect.signature(handle).parameters) == 1
+
+
+@pytest.mark.parametrize("adapter", [data_only, data_and_message, bool_result])
+def test_what_cannot_be_adapted_is_refused(adapter: Any) -> None:
+    def lazy(*_arguments: Any) -> Iterator[int]:
+        yield 1
+
+    async def lazy_too(*_arguments: Any) -> AsyncIterator[int]:
+        yield 1
+
+    for function in (lazy, lazy_too):
+        with pytest.raises(HandlerError, match=f"{function.__name__} has a yield"):
+            adapter(function)
+    with pytest.raises(HandlerError, match="no other adapter goes above message_list"):
+        adapter(message_list(lambda messages: messages))
+    with pytest.raises(HandlerError, match="takes one message, by its adapter"):
+        check(message_list(adapter(lambda *_arguments: None)), "handle", many=True)
+    check(message_list(lazy), "handle", many=True)
+
+
+@pytest.mark.parametrize("adapter", [data_only, data_and_message, bool_result])
+def test_plain_and_async_functions_are_adapted_alike(adapter: Any) -> None:
+    def now(*arguments: Any) -> list[Any]:
+        return [getattr(one, "id", one) for one in arguments]
+
+    async def later(*arguments: Any) -> list[Any]:
+        return now(*arguments)
+
+    assert is_async(adapter(later))
+    assert not is_async(adapter(now))
+    assert run(adapter(later)) == run(adapter(now)) != []
 
 
 def test_an_error_is_the_functions_own() -> None:

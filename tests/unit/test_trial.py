@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from rsq import BatchMessage, Message, Reject, Retry, Router, SoftTimeout, adapters
 from rsq.testing import Trial
 from rsq.worker.signature import HandlerError
-from rsq.worker.verdict import NotDone
+from rsq.worker.verdict import NeverRan, NotDone
 
 
 def echo(message: Message) -> Any:
@@ -242,6 +243,24 @@ def test_a_handler_that_exits_fails_and_an_interrupt_goes_on() -> None:
     assert raising(SystemExit(3)).run(1).verdict == "retry"
     with pytest.raises(KeyboardInterrupt):
         raising(KeyboardInterrupt()).run(1)
+
+
+def test_a_handler_that_returns_its_work_has_not_done_it() -> None:
+    async def later(_message: Message) -> None:
+        raise AssertionError("never called")
+
+    def hidden(work: Any) -> Any:
+        return lambda message: work(message)  # noqa: PLW0108 - nobody can tell what it returns
+
+    result = Trial(hidden(later)).run(1)
+    assert (result.verdict, type(result.error)) == ("retry", NeverRan)
+
+    def lazy(_message: Message) -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(HandlerError, match="has a yield"):
+        Trial(lazy)
+    assert Trial(hidden(lazy)).run(1).verdict == "retry"
 
 
 def test_a_handler_by_its_name_comes_with_its_hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
