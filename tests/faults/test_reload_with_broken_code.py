@@ -15,10 +15,15 @@ GOOD = """
         started(message)
         finished(message)
     """
+ROUTER = "from rsq import Router\nhandle = Router()"
 BROKEN = {
     "def handle(message)\n    pass": "SyntaxError",
     "import a_module_that_is_not_there": "No module named 'a_module_that_is_not_there'",
     "def other(message): pass": "there is no 'handle' in app",
+    "def handle(message): yield": "app:handle has a yield",
+    ROUTER: "app:handle has no handlers",
+    f"{ROUTER}\nhandle.on('a')(id)\nhandle.on('a')(repr)": "event 'a' has two handlers",
+    f"{ROUTER}\nhandle.on('a', timeout=5, soft_timeout=5)(id)": "must be shorter than",
     "os.kill(os.getpid(), 9)": "the interpreter ended with code -9",
     "sys.stderr.write(('x' * 99 + chr(10)) * 5000)\n1 / 0": "ZeroDivisionError",
     "import threading\nthreading.Thread(target=time.sleep, args=(1000,), name='metrics-sender').start()\n"
