@@ -221,3 +221,60 @@ async def _close(client: Any) -> None:
     pool = (await client._get_client()).connection_pool
     await client.close()
     await pool.disconnect()
+
+
+def test_its_handler_runs_as_it_is(make_pool: Callable[..., Pool], server: Server) -> None:
+    """A coroutine of a list that returns the ids that are done: those alone are acknowledged."""
+    pool = make_pool("""
+        from rsq import adapters
+        @adapters.message_list(size=40, wait=0.2)
+        async def handle(messages):
+            ledger().rpush("sizes", len(messages))
+            done = []
+            for m in messages:
+                started(m)
+                if m.data["n"] % 10 or m.attempt == 2:
+                    finished(m)
+                    done.append(m.id)
+            return done
+        """)
+    ids = push(server, numbers(100))
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact(ids, restarted=dict.fromkeys(ids[::10], 2))
+    sizes: Any = pool.books.lrange("sizes", 0, -1)
+    assert [int(size) for size in sizes][:2] == [40, 40]
+    assert pool.counters()["FAILED"] == 10
+
+
+def test_its_events_are_in_its_data_and_a_router_gets_them_by_its_default(
+    make_pool: Callable[..., Pool], server: Server
+) -> None:
+    """It writes no event: what it pushed goes to the default, also beside our producer's events."""
+    pool = make_pool("""
+        from rsq import Router
+        handle = Router()
+        def note(kind, messages):
+            for message in messages:
+                started(message)
+                ledger().hset("kind", message.id, kind)
+                finished(message)
+        @handle.on("order.created")
+        def created(message):
+            note("created", [message])
+        @handle.batch("order.paid", size=10, wait=0.1)
+        def paid(messages):
+            note("paid", messages)
+            return messages
+        @handle.default
+        def rest(message):
+            note("rest", [message])
+        """)
+    theirs = push(server, [{"event": "order.created", "n": n} for n in range(20)])
+    created, paid = pool.push(numbers(5), event="order.created"), pool.push(numbers(5), event="order.paid")
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact([*theirs, *created, *paid])
+    found: Any = pool.books.hgetall("kind")
+    kinds = {"created": created, "paid": paid, "rest": theirs}
+    assert {entry.decode(): kind.decode() for entry, kind in found.items()} == {
+        entry: kind for kind, ids in kinds.items() for entry in ids
+    }

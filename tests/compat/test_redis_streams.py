@@ -156,3 +156,60 @@ def test_what_always_fails_ends_in_the_dead_letters(make_pool: Callable[..., Poo
     assert pool.run() == 0, pool.log()
     pool.assert_exact(ids, dead={ids[7]: 3})
     assert pool.dead()[ids[7]].fields == ((b"n", b"7"),)
+
+
+def test_a_field_event_says_who_handles_it(make_pool: Callable[..., Pool], server: Server) -> None:
+    """Its entries are plain fields; those of an event that nobody handles may become dead letters."""
+    pool = make_pool(
+        """
+        from rsq import Router, adapters
+        handle = Router()
+        @handle.on("created", max_attempts=1)
+        def created(message):
+            started(message)
+            if message.data["n"] == "7":
+                raise ValueError("never")
+            finished(message)
+        @handle.on("paid")
+        @adapters.data_and_message
+        async def paid(data, message):
+            started(message)
+            assert data == {"event": "paid", "n": data["n"]}
+            finished(message)
+        """,
+        "--unknown-event",
+        "dead-letter",
+    )
+    producer = TheirProducer(client(server), "events")
+    names = ["created", "paid", "created", "lost"]
+    ids = [producer.add({"event": names[n % 4], "n": n}) for n in range(5)]
+    ids += [producer.add({"event": "created", "n": 7}), producer.add({"n": 8})]
+    assert pool.run() == 0, pool.log()
+    pool.assert_exact(ids, dead={ids[3]: 0, ids[5]: 1, ids[6]: 0})
+    reasons = [pool.dead()[ids[at]].reason for at in (3, 5, 6)]
+    assert reasons == ["unknown_event", "max_attempts", "unknown_event"]
+
+
+def test_batches_are_full_or_go_out_in_time(make_pool: Callable[..., Pool], server: Server) -> None:
+    """What its `get_items` gathers: so many, or what has come; done one by one, the rest is tried again."""
+    pool = make_pool("""
+        from rsq import Router
+        handle = Router()
+        @handle.batch("row", size=10, wait=0.3)
+        def rows(messages):
+            ledger().rpush("sizes", len(messages))
+            for message in messages:
+                started(message)
+                if message.data["n"] == "13" and message.attempt == 1:
+                    raise ValueError("after three of ten")
+                finished(message)
+                message.done()
+        """)
+    producer = TheirProducer(client(server), "events")
+    ids = [producer.add({"event": "row", "n": n}) for n in range(25)]
+    assert pool.run() == 0, pool.log()
+    assert (pool.dead(), pool.finished()) == ({}, dict.fromkeys(ids, 1))
+    assert pool.started() == dict.fromkeys(ids, 1) | {ids[13]: 2}
+    sizes: Any = pool.books.lrange("sizes", 0, -1)
+    assert [int(size) for size in sizes][:2] == [10, 10]
+    assert pool.counters()["HANDLED"] == 25

@@ -109,6 +109,74 @@ def test_all_events_reach_the_handler(
         segment.close()
 
 
+def test_a_router_handles_each_event_by_a_function_of_its_own(
+    make_pool: Callable[..., Pool], theirs: Theirs
+) -> None:
+    """With their signatures, plain and async, or gathered; what nobody handles is counted."""
+    pool = make_pool("""
+        from rsq import Router, adapters
+        handle = Router()
+        def note(kind, message):
+            started(message)
+            ledger().hset("kind", message.id, kind)
+            finished(message)
+        @handle.on("user.created")
+        @adapters.data_and_message
+        def created(data, message):
+            assert (data, message.event) == ({"n": data["n"]}, "user.created")
+            note("created", message)
+        @handle.on("user.gone", "user.left")
+        @adapters.data_only
+        async def gone(data):
+            assert data["n"] < 9
+            ledger().incr("gone")
+        @handle.batch("user.seen", size=3, wait=0.2)
+        def seen(messages):
+            ledger().rpush("sizes", len(messages))
+            for message in messages:
+                note("seen", message)
+            return [message.id for message in messages]
+        """)
+    names = ["user.created", "user.gone", "user.seen", "user.left", "user.other"]
+    ids = [theirs.publish(names[n % 5], {"n": n % 9}) for n in range(25)]
+    assert pool.run() == 0, pool.log()
+    found: Any = pool.books.hgetall("kind")
+    kinds = {entry.decode(): kind.decode() for entry, kind in found.items()}
+    assert kinds == dict.fromkeys(ids[0::5], "created") | dict.fromkeys(ids[2::5], "seen")
+    assert set(pool.started().values()) == set(pool.finished().values()) == {1}
+    assert (pool.books.get("gone"), pool.books.lrange("sizes", 0, -1)) == (b"10", [b"3", b"2"])
+    assert (pool.counters()["HANDLED"], pool.counters()["IGNORED"], pool.dead()) == (20, 5, {})
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_an_event_s_limit_counts_the_attempts_that_it_has_had(
+    make_pool: Callable[..., Pool], theirs: Theirs, gathered: bool
+) -> None:
+    """Its retry limit is that of the event, also in a batch, where each message has its own."""
+    decorator = (
+        '@handle.batch("e", size=9, wait=0.2, max_attempts=3)'
+        if gathered
+        else '@handle.on("e", max_attempts=3)'
+    )
+    pool = make_pool(f"""
+        from rsq import Router
+        handle = Router()
+        {decorator}
+        def work(messages):
+            for message in messages if isinstance(messages, list) else [messages]:
+                ledger().rpush("attempts:" + message.id, message.attempt)
+            raise ValueError("never")
+        """)
+    ids = [theirs.publish("e", {}, retries) for retries in (0, 1, 2, 5)]
+    assert pool.run() == 0, pool.log()
+    attempts: list[Any] = [pool.books.lrange("attempts:" + entry, 0, -1) for entry in ids]
+    own = [sorted({int(n) for n in had}) for had in attempts]
+    assert own == [[1, 2, 3], [2, 3], [3], [6]]
+    assert {entry: letter.attempts for entry, letter in pool.dead().items()} == dict(
+        zip(ids, (3, 3, 3, 6), strict=True)
+    )
+
+
 def test_its_publish_function_is_read(make_pool: Callable[..., Pool], server: Server) -> None:
     pool = make_pool(HANDLER, "--stream", "app.events", "--group", "app.workers")
     message = their_publish("e", {"n": 1}, redis_url=server.tcp_url)
