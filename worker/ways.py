@@ -5,6 +5,7 @@ The router's word goes before the pool's. A plain handler is the one way of all 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,11 @@ from ..streams.once import lasting_s
 from .handler import Handler
 from .router import Gather, Route
 from .signature import HandlerError
-from .spec import Retries, Spec
+from .spec import Retries, Source, Spec
 from .verdict import Ignored, UnknownEvent
 
+log = logging.getLogger(__name__)
+_TOLD_MAX = 10  # events that are ignored and told of, in each worker
 UNKNOWN = ("ignore", "dead-letter", "retry")  # what can become of events that a router has no handler for
 
 
@@ -65,7 +68,12 @@ class Ways:
         self._ways: dict[bytes | None, Way] = {}
         self._batches: dict[int, Way] = {}
         self.gathers: dict[int, Gather] = {}  # by the key of the way
-        self._other = Way(unknown(spec.work.unknown_event), spec.retries, 0.0)
+        self._other = Way(unknown(spec.work.unknown_event, spec.source), spec.retries, 0.0)
+        if spec.work.envelope == "data" and all(route.events for route in handler.routes):
+            raise HandlerError(
+                f"{handler.name} needs a .default: with the envelope data no entry has an event,"
+                " so none of its handlers would ever be called"
+            )
         for key, route in enumerate(handler.routes):
             way = self._way(route, key)
             if (gather := route.gathers) is not None:
@@ -144,21 +152,33 @@ def limited(call: Callable[[Any], Any], desk: memoryview[int], seconds: float) -
     return tell
 
 
-def unknown(what: str) -> Callable[[Message], Any]:
+def unknown(what: str, source: Source) -> Callable[[Message], Any]:
     """Return what is called for entries of events that a router has no handler for.
+
+    Those that are ignored are told once for each event, a few at most: a name may be misspelt.
 
     Arguments:
         what: one of `UNKNOWN`.
+        source: where they come from.
     """
+    told: set[bytes | None] = set()
 
-    def ignore(_message: Message) -> None:
+    def which(event: bytes | None) -> str:
+        if event is None:
+            return "no handler for entries without an event"
+        return f"no handler for event {text(event[:200])!r}"
+
+    def ignore(message: Message) -> None:
+        if len(told) < _TOLD_MAX:
+            event = message.envelope.event(message.entry[1])
+            if event not in told:
+                told.add(event)
+                words = "its entries are acknowledged, by --unknown-event ignore"
+                log.info("%s/%s: %s: %s", source.stream, source.group, which(event), words)
         raise Ignored
 
     def fail(message: Message) -> None:
         event = message.envelope.event(message.entry[1])
-        words = "no handler for entries without an event"
-        if event is not None:
-            words = f"no handler for event {text(event[:200])!r}"
-        raise UnknownEvent(words, dead=what == "dead-letter")
+        raise UnknownEvent(which(event), dead=what == "dead-letter")
 
     return ignore if what == "ignore" else fail

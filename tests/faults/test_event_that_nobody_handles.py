@@ -40,6 +40,36 @@ def test_ignored_they_are_acknowledged_and_counted(make_pool: Callable[..., Pool
     assert pool.run() == 0, pool.log()
     _check(pool, ours, READ=101, IGNORED=len(strange), FAILED=0, DEAD=0)
     assert pool.dead() == {}
+    told = [line.partition("events/workers: ")[2] for line in pool.log().splitlines() if "no handler" in line]
+    rest = "its entries are acknowledged, by --unknown-event ignore"
+    assert told == [
+        f"no handler for event 'theirs': {rest}",
+        f"no handler for entries without an event: {rest}",
+    ]
+
+
+def test_of_many_events_a_few_are_told(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(ROUTER)
+    for n in range(30):
+        pool.push(numbers(2), f"theirs-{n}\n" + "x" * 5000)
+    assert pool.run() == 0, pool.log()
+    _check(pool, [], IGNORED=60)
+    told = [line for line in pool.log().splitlines() if "no handler" in line]
+    assert len(told) == 10
+    assert max(map(len, told)) < 400
+
+
+def test_an_envelope_without_events_needs_a_default(make_pool: Callable[..., Pool]) -> None:
+    """Else a whole stream would be acknowledged, and no handler ever called."""
+    pool = make_pool(ROUTER, "--envelope", "data")
+    ids = pool.push(numbers(2))
+    code, output = pool.say("app:handle")
+    assert code == 78, output
+    assert "app:handle needs a .default: with the envelope data no entry has an event" in output
+    assert len(output.splitlines()) == 1, output
+    pool.write(ROUTER + "    handle.default(ours)\n")
+    assert pool.run() == 0, pool.log()
+    _check(pool, ids)
 
 
 def test_a_worker_killed_among_them_acknowledges_them_later(make_pool: Callable[..., Pool]) -> None:
