@@ -16,7 +16,8 @@ from .controls import Controls
 from .verdict import OURS, SoftTimeout
 
 _AGAIN_S = 0.001
-_BETWEEN = ("rsq.worker.ways", "rsq.worker.adapters")  # modules between our loops and user code
+# Modules between our loops and user code; the last runs what a batch handler yields.
+_BETWEEN = ("rsq.worker.ways", "rsq.worker.adapters", "rsq.worker.batcher")
 
 
 class Alarm:

@@ -256,10 +256,10 @@ class Trial:
             if called:
                 with self._loop(), self._limited(way.alarm_s):
                     returned = way.call(called)
-                if returned is None:
-                    whole = NotDone("the batch handler returned None")
-                else:
-                    said, _ = said_done(returned, {message.id for message in called})
+                    if returned is None:
+                        whole = NotDone("the batch handler returned None")
+                    else:  # here, too, its code runs, if it has a yield
+                        said, _ = said_done(returned, {message.id for message in called})
         except (Exception, SystemExit) as raised:
             whole, returned = raised, None
         finally:

@@ -156,9 +156,10 @@ def test_an_entry_that_cannot_be_decoded_does_not_keep_the_others(make_pool: Cal
     assert pool.dead()[bad].reason == "decode_error"
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["returns", "yields"])
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_the_soft_limit_is_that_of_the_call(make_pool: Callable[..., Pool], kind: str) -> None:
-    """Raised once inside; who returns what is done by then loses nothing."""
+def test_the_soft_limit_is_that_of_the_call(make_pool: Callable[..., Pool], kind: str, lazy: bool) -> None:
+    """Raised once inside; who marks what is done by then loses nothing."""
     wait = "await asyncio.sleep(600)" if kind == "async def" else "time.sleep(600)"
     pool = make_pool(
         ROUTER
@@ -173,6 +174,7 @@ def test_the_soft_limit_is_that_of_the_call(make_pool: Callable[..., Pool], kind
                 {wait}
             finished(message)
             message.done()
+            {"yield message" if lazy else ""}
     """,
         "--max-attempts", "2",
     )  # fmt: skip

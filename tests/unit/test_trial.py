@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -231,6 +232,14 @@ def test_the_soft_limit_is_raised_inside() -> None:
 
     result = Trial(handle, soft_timeout=0.01).run(1)
     assert (result.verdict, type(result.error)) == ("retry", SoftTimeout)
+
+    def many(messages: list[BatchMessage]) -> Iterator[BatchMessage]:
+        messages[0].done()
+        yield messages[0]
+        handle(messages[1])
+
+    results = Trial(adapters.message_list(many), soft_timeout=0.01).run_many([1, 2])
+    assert [(one.verdict, type(one.error)) for one in results] == [("done", NoneType), ("retry", SoftTimeout)]
 
 
 def test_a_handler_that_exits_fails_and_an_interrupt_goes_on() -> None:
