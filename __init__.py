@@ -8,6 +8,7 @@ from rsq.streams.letter import DeadLetter
 from rsq.streams.producer import Duplicate, Producer, PushError, StreamFull, producer_metrics
 from rsq.worker import adapters
 from rsq.worker.calls import BatchMessage
+from rsq.worker.fuse import Breaker
 from rsq.worker.handler import worker_start, worker_stop
 from rsq.worker.router import Router
 from rsq.worker.verdict import Reject, Retry, SoftTimeout
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncProducer",
     "BatchMessage",
+    "Breaker",
     "DeadLetter",
     "Duplicate",
     "Fleet",

@@ -1,11 +1,14 @@
 """Circuit breakers in a slot: what its worker suffers, and what its keeper says that it may do.
 
     Strain    the worker's  | registered | rows | wants | asked | ended | how |  then per breaker a row:
-                            | name, 64 bytes | failures | window | reset | successes | failed |
-    Switches  the keeper's  | registered | granted |  then per breaker a row: | phase |
+                            | name, 64 bytes | failures | window | reset | successes | limit | failed |
+    Switches  the keeper's  | registered | granted | settled |  then per breaker a row:
+                            | phase | due | opened | told |
 
 Row n of the one belongs to row n of the other. A worker registers its breakers when it boots, for its code
 may be newer than that of its neighbours; what the keeper has written for a registration before is not for it.
+What a keeper has told the fleet (`told` of `failed`, the end of the probe `settled`) is written here and
+not kept in its memory: its successor goes on from there.
 
 A probe is the one entry that may run while a breaker is half open. The worker counts `asked` up and says
 for which row; the keeper answers by the same number in `granted`; the worker runs one entry, and says how
@@ -15,6 +18,8 @@ answer for a new one.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
@@ -32,6 +37,30 @@ class Switch(IntEnum):
     CLOSED = 0  # entries run
     OPEN = auto()  # none runs
     READY = auto()  # none runs, and a probe may be asked for
+    UNKNOWN = auto()  # none runs until the keeper has said something
+
+
+class Shown(IntEnum):
+    """The phase of a breaker, for readers."""
+
+    CLOSED = 0
+    OPEN = auto()
+    HALF_OPEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A breaker, as a keeper last saw it in the fleet.
+
+    Arguments:
+        shown: its phase.
+        due: from when on a probe may be asked for, monotonic seconds; infinity: not before it is closed.
+        opened: how often it has opened, in the whole fleet, ever.
+    """
+
+    shown: Shown = Shown.CLOSED
+    due: float = math.inf
+    opened: int = 0
 
 
 class How(IntEnum):
@@ -44,13 +73,17 @@ class How(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A breaker that a worker has registered: its event's name, its limits as in `worker.breaker.Limits`."""
+    """A breaker that a worker has registered: its event's name, its limits as in `worker.breaker.Limits`.
+
+    `limit_ms` is how long the end of a probe is waited for at most.
+    """
 
     name: bytes
     failures: int
     window_ms: int
     reset_ms: int
     successes: int
+    limit_ms: int
 
 
 class _S(IntEnum):
@@ -68,12 +101,26 @@ class _R(IntEnum):
     WINDOW = auto()
     RESET = auto()
     SUCCESSES = auto()
+    LIMIT = auto()
     FAILED = auto()
+
+
+class _T(IntEnum):
+    REGISTERED = 0
+    GRANTED = auto()
+    SETTLED = auto()
+
+
+class _Q(IntEnum):
+    SHOWN = 0
+    DUE = auto()  # real
+    OPENED = auto()
+    TOLD = auto()
 
 
 _HEAD = 8
 _ROW = 16
-assert len(_S) <= _HEAD
+assert max(len(_S), len(_T)) <= _HEAD
 assert _R.FAILED < _ROW
 
 
@@ -107,6 +154,7 @@ class Strain:
             self._raw[at * CELL : at * CELL + NAME_MAX] = row.name.ljust(NAME_MAX, b"\0")
             cells[at + _R.FAILURES], cells[at + _R.WINDOW] = row.failures, row.window_ms
             cells[at + _R.RESET], cells[at + _R.SUCCESSES] = row.reset_ms, row.successes
+            cells[at + _R.LIMIT] = row.limit_ms
         cells[_S.REGISTERED] = (cells[_S.REGISTERED] + 1) & _WRAP
         cells[_S.ROWS] = len(rows)
 
@@ -164,33 +212,83 @@ class Strain:
 class Switches:
     """The keeper's part."""
 
-    SIZE = (_HEAD + ROWS) * CELL
+    SIZE = (_HEAD + ROWS * len(_Q)) * CELL
 
     def __init__(self, raw: memoryview) -> None:
-        self._cells = raw.cast("Q")
+        self._cells, self._real = raw.cast("Q"), raw.cast("d")
 
-    def set(self, registered: int, switches: Sequence[Switch]) -> None:
-        """Say what each breaker of a registration does; for the keeper."""
+    # For the keeper
+
+    def set(self, registered: int, states: Sequence[State]) -> None:
+        """Say what each breaker of a registration does."""
         cells = self._cells
-        if cells[0] != registered:
-            cells[0] = 0
-        for row, switch in enumerate(switches):
-            cells[_HEAD + row] = switch
-        cells[0] = registered
+        if cells[_T.REGISTERED] != registered:
+            cells[_T.REGISTERED] = 0
+        for row, state in enumerate(states):
+            at = _at(row)
+            self._real[at + _Q.DUE] = state.due  # before the phase: an open one is never due too soon
+            cells[at + _Q.SHOWN], cells[at + _Q.OPENED] = state.shown, state.opened
+        cells[_T.REGISTERED] = registered
 
     def grant(self, number: int) -> None:
-        """Let a slot run the probe that it asked for by this number; for the keeper."""
-        self._cells[1] = number
+        """Let a slot run the probe that it asked for by this number."""
+        self._cells[_T.GRANTED] = number
 
-    def get(self, registered: int, row: int) -> Switch:
-        """Return what a breaker does; open until the keeper has said something about this registration."""
-        cells = self._cells
-        value = cells[_HEAD + row]
-        if cells[0] != registered or value > max(Switch):
-            return Switch.OPEN
-        return Switch(value)
+    def settle(self, number: int) -> None:
+        """Note that the fleet knows how a probe ended."""
+        self._cells[_T.SETTLED] = number
+
+    def tell(self, row: int, failures: int) -> None:
+        """Note how many of a row's failures the fleet knows."""
+        self._cells[_at(row) + _Q.TOLD] = failures
+
+    def told(self, row: int) -> int:
+        """Return what was noted by `tell`."""
+        return self._cells[_at(row) + _Q.TOLD]
+
+    @property
+    def settled(self) -> int:
+        """Return the number of the last probe of which the fleet knows how it ended."""
+        return self._cells[_T.SETTLED]
+
+    # For everybody
+
+    @property
+    def registered(self) -> int:
+        """Return the registration that the keeper has spoken about; 0 for none."""
+        return self._cells[_T.REGISTERED]
+
+    def is_closed(self, registered: int, row: int) -> bool:
+        """Tell whether entries run."""
+        return self._cells[_T.REGISTERED] == registered and not self._cells[_at(row) + _Q.SHOWN]
+
+    def get(self, registered: int, row: int, now: float | None = None) -> Switch:
+        """Return what a breaker does at a monotonic time, None for the present.
+
+        UNKNOWN until the keeper has spoken about this registration.
+        """
+        if self._cells[_T.REGISTERED] != registered:
+            return Switch.UNKNOWN
+        if self._cells[_at(row) + _Q.SHOWN] == Shown.CLOSED:
+            return Switch.CLOSED
+        now = time.monotonic() if now is None else now
+        return Switch.READY if now >= self._real[_at(row) + _Q.DUE] else Switch.OPEN
+
+    def due(self, row: int) -> float:
+        """Return from when on a probe may be asked for, in monotonic seconds."""
+        return self._real[_at(row) + _Q.DUE]
+
+    def state(self, row: int) -> State:
+        """Return all that was said about a breaker, for readers."""
+        at = _at(row)
+        shown, due = self._cells[at + _Q.SHOWN], self._real[at + _Q.DUE]
+        return State(Shown(shown) if shown <= max(Shown) else Shown.OPEN, due, self._cells[at + _Q.OPENED])
 
     @property
     def granted(self) -> int:
         """Return the number of the probe that may run."""
-        return self._cells[1]
+        return self._cells[_T.GRANTED]
+
+
+def _at(row: int) -> int:
+    return _HEAD + row * len(_Q)

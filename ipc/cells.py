@@ -174,6 +174,7 @@ class D(IntEnum):
     EMPTY_READS = auto()  # how many reads have found nothing
     LIMIT = auto()  # time limit of the entry that runs, where it is not the pool's: see limit
     MOST = auto()  # most attempts that an entry may have, of whatever event
+    DEFERRED = auto()  # entries that wait for the circuit breaker of their event
 
 
 class W(IntEnum):

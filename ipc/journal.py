@@ -66,6 +66,8 @@ class Outcome(IntEnum):
     DEAD_UNKNOWN_EVENT = 11
     OPEN = 12  # of a call: not finished
     SUSPECT = 13  # the same, and the call went wrong, perhaps because of it: to be run alone
+    DEFERRED = 14  # not started after all: the circuit breaker of its event is open
+    DEAD_BREAKER = 15  # the same, and it is not to wait
 
 
 _UNFINISHED = (Outcome.OPEN, Outcome.SUSPECT)
@@ -150,14 +152,26 @@ class _Bank:
         marks = self.marks[: count + 1].tolist()
         started = marks.index(0) if 0 in marks else len(marks)
         first, end = upto if number == batch else 0, max(0, started - 1)
-        found = bytes(self.outcomes[first:end]), self.attempts[first:end].tolist().count(1)
-        return found if self.head[_NUMBER] == number else None
+        outcomes, attempts = bytes(self.outcomes[first:end]), self.attempts[first:end].tolist()
+        return (outcomes, firsts(outcomes, attempts)) if self.head[_NUMBER] == number else None
 
     def _finished_of_call(self, number: int, count: int, first: int) -> tuple[bytes, int] | None:
         outcomes, attempts = bytes(self.outcomes[:count]), self.attempts[:count].tolist()
         ended = [at for at in range(first, count) if outcomes[at] not in _UNFINISHED]
-        found = bytes(outcomes[at] for at in ended), sum(attempts[at] == 1 for at in ended)
+        over = bytes(outcomes[at] for at in ended)
+        found = over, firsts(over, [attempts[at] for at in ended])
         return found if self.head[_NUMBER] == number else None
+
+
+def firsts(outcomes: bytes, attempts: Sequence[int]) -> int:
+    """Return how many of these finished entries have had their first attempt: what was deferred has not."""
+    count = attempts.count(1)
+    if Outcome.DEFERRED in outcomes:
+        count -= sum(
+            code == Outcome.DEFERRED and attempt == 1
+            for code, attempt in zip(outcomes, attempts, strict=True)
+        )
+    return count
 
 
 _ZEROS = memoryview(bytes(_MARKS)).cast("d")

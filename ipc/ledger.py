@@ -50,6 +50,8 @@ class C(IntEnum):
     DUPLICATES = auto()  # entries acknowledged without a call: another copy had been handled
     IGNORED = auto()  # entries of events that nobody handles here; acknowledged
     DEAD_UNKNOWN_EVENT = auto()
+    DEFERRED = auto()  # times that an entry was not started because of its event's circuit breaker
+    DEAD_BREAKER = auto()
 
 
 DEAD = (
@@ -59,6 +61,7 @@ DEAD = (
     C.DEAD_DECODE,
     C.DEAD_REJECTED,
     C.DEAD_UNKNOWN_EVENT,
+    C.DEAD_BREAKER,
 )
 
 

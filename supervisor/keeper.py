@@ -32,6 +32,7 @@ from .lender import Lender
 from .line import Line
 from .printable import one_line
 from .settings import Pool
+from .switchboard import Switchboard
 
 log = logging.getLogger("rsq.keeper")
 
@@ -97,7 +98,10 @@ class Keeper:
         self._crew = Crew(segment, self._name, _LET_GO_BEATS, self._lease_s / BEATS)
         self._lead = Lead(pool, self._keep, self._line.call, self._crew.most_attempts)
         self._gauge = Gauge(pool.rules.scale, self._keep, source.stream, source.group, self._line.call)
-        self._lender = Lender(pool, segment, self._second_line(pool), self._ring)
+        beside = self._second_line(pool)
+        self._lender = Lender(pool, segment, beside, self._ring)
+        names = (source.stream, source.group)
+        self._switchboard = Switchboard(pool.title, names, segment, beside, self._wake_slots)
         self._due = 0.0  # of the next beat, monotonic
         self._strangers_due = 0.0
         self._held = self._checked = False  # `_checked`: who was robbed before this term is known
@@ -155,7 +159,9 @@ class Keeper:
             self._strangers_due = now + self._slice_s
             self._crew.mind_strangers(orphaned=self._orphan)
         may_lend = not self._wanted_elsewhere() and self._keep.view[K.PID] == os.getpid()
-        return min(due, self._strangers_due, self._lender.glance(may_lend=may_lend))
+        lend = self._lender.glance(may_lend=may_lend)  # first: it says that it is calm before we look
+        may_act = may_lend and self._held and not self._line.trouble
+        return min(due, self._strangers_due, lend, self._switchboard.glance(may_act=may_act))
 
     def _is_over(self) -> bool:
         if self._told or self._release:
@@ -284,8 +290,8 @@ class Keeper:
             self._keep.view[K.PAUSED] = int(paused)
             words = f"paused, nothing is started, by order{_by(said.pause)}" if paused else "resumed"
             log.warning("%s: %s", self._pool.title, words)
-            if paused:  # a read that waits would be given entries: whoever waits has to look
-                self._crew.hand(list(self._crew.states))
+            if paused:
+                self._wake_slots()
             self._ring()
 
     def _note_size(self, said: beat.Beat) -> None:
@@ -352,6 +358,11 @@ class Keeper:
         elif self._complaint and not trouble and self._held:
             self._complaint = ""
             log.info("keeper of %s: Redis answers again", self._name)
+
+    def _wake_slots(self) -> None:
+        """Let all slots look: one that waits for the reply to a read would be given entries."""
+        self._crew.hand(list(self._crew.states))
+        self._ring()
 
     def _ring(self) -> None:
         """Wake the master."""

@@ -63,7 +63,8 @@ class Long:
     @property
     def first(self) -> bytes:
         """Return where to begin among what the slot has pending: many that wait would fill the page."""
-        return self.entry if self.parts.desk.view[D.WAITING] > _PAGE // 2 else b"-"
+        desk = self.parts.desk.view
+        return self.entry if desk[D.WAITING] + desk[D.DEFERRED] > _PAGE // 2 else b"-"
 
 
 class Lender:

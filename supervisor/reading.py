@@ -30,7 +30,7 @@ from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, WHYS, Counts, Current, PoolV
 OTHER = "other"  # the event that stands for all without a row of their own
 _TRIES = 100
 # What a dead letter's outcome is until the letter is known to be written: it may still be held back.
-_SURE = (Outcome.DONE, Outcome.WAITING, Outcome.LOST, Outcome.DUPLICATE, Outcome.IGNORED)
+_SURE = (Outcome.DONE, Outcome.WAITING, Outcome.LOST, Outcome.DUPLICATE, Outcome.IGNORED, Outcome.DEFERRED)
 _NOT_YET = bytes(code if code in _SURE else Outcome.HELD_BACK for code in range(256))
 
 

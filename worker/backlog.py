@@ -23,7 +23,7 @@ from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
 from .batcher import Batcher, Item
 from .books import Books
 from .once import Once
-from .recovery import Plan, culprit, current, from_table, handled, plan, suspects
+from .recovery import NOT_OVER, Plan, culprit, current, from_table, handled, plan, suspects
 from .session import Session, good
 from .shelf import Letter, Shelf
 from .verdict import REASONS, judge_death
@@ -48,7 +48,7 @@ class Backlog:
         once: Once | None = None,
     ) -> None:
         """Bring together what recovery works on."""
-        self._batcher, self._once = batcher, once
+        self._batcher, self._once, self._guard = batcher, once, ways.guard
         self._ways, self._slot, self._group = ways, slot, group
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
@@ -66,6 +66,8 @@ class Backlog:
         self.todo.clear()
         self.kept.clear()
         self._batcher.clear()
+        if self._guard is not None:
+            self._guard.clear()
         self._shelf.clear()
         slot.waiting.load()
         settled = slot.ledger.load()
@@ -114,8 +116,10 @@ class Backlog:
         at = culprit(batches, desk[D.RUNNING] == 1, slot.ward.view[W.RUNS_ON])
         together = suspects(batches, desk[D.RUNNING] == 1)
         if together and self._death(batches[-1].number << INDEX_BITS).charges:
+            row = self._breaker_of(batches[-1].ids[together[0]])
             for place in together:
                 slot.journal.outcomes[place] = Outcome.SUSPECT
+            self._tell_guard(row)
             log.warning(
                 "%s: the process ended while %d entries were handled together: each runs alone until the"
                 " culprit has shown itself, nobody else is charged", self._group.consumer, len(together),
@@ -126,7 +130,7 @@ class Backlog:
             death = self._death(batch.number << INDEX_BITS | at)
             if death.charges:
                 earlier = self._books.earlier([entry]).get(entry, 0)
-                retries = self._ways.retries(entry, self._look)
+                retries, row = self._ways.retries(entry, self._look), self._breaker_of(entry)
                 verdict = judge_death(death, attempt + earlier, retries, random.random)
                 if verdict.outcome is Outcome.WAITING:
                     slot.waiting.put(entry, attempt + 1, time.monotonic() + verdict.delay_s)
@@ -134,9 +138,22 @@ class Backlog:
                 words = death.words if verdict.reason == "" else verdict.reason
                 self._books.report(entry, attempt + earlier, retries.max_attempts, verdict, words, "")
                 desk[D.RUNNING] = CHARGED + at
+                self._tell_guard(row)
         if desk[D.RUNNING] >= CHARGED:
             slot.journal.marks[desk[D.RUNNING] - CHARGED + 1] = time.monotonic()
         desk[D.RUNNING] = 0
+        if self._guard is not None:
+            self._guard.recovered()
+
+    def _breaker_of(self, entry: bytes) -> int | None:
+        """Return the circuit breaker of an entry's event, None without one."""
+        found = None if self._guard is None else self._look(entry)
+        return None if found is None else self._ways.of(found).breaker
+
+    def _tell_guard(self, row: int | None) -> None:
+        """Let a circuit breaker know that a process has died in a handler of its event."""
+        if self._guard is not None:
+            self._guard.charged(row)
 
     def _suspected(self) -> set[bytes]:
         """Return the entries of the newest batch that have to run alone."""
@@ -214,7 +231,7 @@ class Backlog:
         if not batches:
             return {}, set()
         ended = zip(batches[-1].ids, batches[-1].ends, strict=True)
-        over = {entry for entry, end in ended if end not in (None, Outcome.WAITING, Outcome.HELD_BACK)}
+        over = {entry for entry, end in ended if end not in (None, Outcome.WAITING, *NOT_OVER)}
         return {entry: at for at, entry in enumerate(batches[-1].ids)}, over
 
     def _book_unsettled(self, settled: tuple[int, int]) -> None:
@@ -324,7 +341,8 @@ class Backlog:
 
     def _known(self) -> set[bytes]:
         """Return what is in hand and waits for its turn."""
-        return self._shelf.ids | self._batcher.ids | {entry for entry, _ in self.todo}
+        known = self._shelf.ids | self._batcher.ids | {entry for entry, _ in self.todo}
+        return known if self._guard is None else known | self._guard.ids
 
     def audit(self) -> None:
         """Find entries that were delivered to a connection which broke before we saw them."""

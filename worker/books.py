@@ -135,7 +135,8 @@ class Books:
         outcomes = bytes(self._journal.outcomes[start:end])
         marks = self._journal.marks[start : end + 1].tolist()
         self._finished = _Finished(number, end, ids, attempts and attempts[start:end], rows, outcomes, marks)
-        self._pace.handled(end - start, marks[-1] - marks[0])
+        if Outcome.DEFERRED not in outcomes:  # those take no time: more of them would be read at once
+            self._pace.handled(end - start, marks[-1] - marks[0])
         desk = self._desk
         desk[D.HELD] = max(0, desk[D.HELD] - (end - start))
         desk[D.WAITING] = len(self._shelf)
@@ -148,8 +149,14 @@ class Books:
         if done is None:
             return
         ids, starts = done.ids, done.marks[:-1]
-        if done.attempts is not None:
-            firsts = [at for at, attempt in enumerate(done.attempts) if attempt == 1]
+        deferred = Outcome.DEFERRED in done.outcomes
+        if done.attempts is not None or deferred:
+            attempts = done.attempts or [1] * len(ids)
+            firsts = [
+                at
+                for at, attempt in enumerate(attempts)
+                if attempt == 1 and done.outcomes[at] != Outcome.DEFERRED
+            ]
             ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
         count_times(self._sums, done.marks, done.rows)
         count_waits(self._sums, ids, starts, time.time() - monotonic(), in_order=done.attempts is None)
@@ -170,7 +177,8 @@ class Books:
         outcomes = bytes(journal.outcomes[:count])
         begun, end = journal.marks[0], journal.marks[count]
         ended = [at for at in range(count) if outcomes[at] not in (Outcome.OPEN, Outcome.SUSPECT)]
-        firsts = [ids[at] for at in ended if attempts[at] == 1]
+        run = [at for at in ended if outcomes[at] != Outcome.DEFERRED]
+        firsts = [ids[at] for at in run if attempts[at] == 1]
         sums.counters[C.BATCHES] += 1
         sums.batch.add([count])
         count_waits(sums, firsts, [begun] * len(firsts), time.time() - monotonic(), in_order=False)

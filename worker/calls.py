@@ -37,7 +37,7 @@ from .failures import Failures
 from .once import Once
 from .recovery import ACKED
 from .session import Session
-from .verdict import Duplicate, NotDone, as_decode_error, describe, judge, story
+from .verdict import BreakerOpen, Duplicate, NotDone, as_decode_error, describe, judge, story
 from .ways import Way, Ways
 
 log = logging.getLogger(__name__)
@@ -212,6 +212,7 @@ class Calls:
         outcomes, marks, desk = self._journal.outcomes, self._journal.marks, self._desk
         end, call, code = _End(), Call(outcomes), 0
         messages: list[Any] = []
+        rows: dict[int, list[bytes]] = {}  # of entries whose event has a circuit breaker, by its number
         self._alarm.limit_s = lambda _place: way.alarm_s
         marks[0] = monotonic()
         if way.timeout_s is not None:
@@ -223,11 +224,7 @@ class Calls:
                 message: Any = self._message()
                 message.entry, message.attempt, message.at, message.call = entry, attempt, at, call
                 try:
-                    if self._once is not None:
-                        self._once.refuse_copy(entry[0])
-                    content = self._envelope.unwrap(entry[1])
-                    message.attempt += content.retries
-                    message.data = content.decoded(self._decode)
+                    self._open(message, rows)
                 except Exception as error:
                     end.errors[at] = as_decode_error(error)
                 else:
@@ -241,6 +238,7 @@ class Calls:
         if self._controls.stopping and self._controls.is_intruder:
             os._exit(code)
         self._alarm.end()
+        self._tell_guard(rows, end.whole)
         call.close()
         if end.said:
             codes = outcomes[: len(load.items)].tolist()
@@ -250,6 +248,30 @@ class Calls:
             outcomes[: len(codes)] = bytes(codes)
         desk[D.RUNNING] = 0
         return end
+
+    def _open(self, message: Any, rows: dict[int, list[bytes]]) -> None:
+        """Make sure that a message may be handled, and decode it."""
+        entry = message.entry
+        if self._once is not None:
+            self._once.refuse_copy(entry[0])
+        guard = self._ways.guard
+        if guard is not None and (row := self._ways.of(entry).breaker) is not None:
+            guard.admit(row, entry[0])
+            rows.setdefault(row, []).append(entry[0])
+        content = self._envelope.unwrap(entry[1])
+        message.attempt += content.retries
+        message.data = content.decoded(self._decode)
+
+    def _tell_guard(self, rows: dict[int, list[bytes]], error: BaseException | None) -> None:
+        """Let the circuit breakers of a call's events know how it has ended: one failure for each of them."""
+        guard = self._ways.guard
+        if guard is None:
+            return
+        for row, called in rows.items():
+            if error is None:
+                guard.went_well(called)
+            else:
+                guard.failed(row, called, error)
 
     def _note(self, load: Load, end: _End) -> None:
         """Decide on all that is not done, and write it down."""
@@ -270,6 +292,10 @@ class Calls:
             item, own = load.items[at], end.errors.get(at)
             if isinstance(own, Duplicate):
                 outcomes[at] = Outcome.DUPLICATE
+                continue
+            if isinstance(own, BreakerOpen) and not own.dead:
+                self._ways.defer(item.entry, item.attempt)
+                outcomes[at] = Outcome.DEFERRED
                 continue
             earlier = self._envelope.retries(item.entry[1])
             error = own or end.whole or NotDone("not among the entries that the batch handler says are done")

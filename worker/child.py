@@ -24,6 +24,8 @@ from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
 from .consumer import Consumer
 from .controls import Controls
+from .fuse import fuses
+from .guard import Guard
 from .handler import Handler
 from .handler import load as load_handler
 from .letters import addressed
@@ -133,13 +135,17 @@ def main(birth: Birth, control_fd: int) -> int:
         if work.letters_of:
             handler = addressed(handler, work.letters_of)
         serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
-        ways = Ways(handler, birth.spec, desk.view)
+        nudge, found = Nudge(birth.segment.keep), fuses(handler.routes, birth.spec.timeout_s)
+        guard = Guard(found, slot, nudge) if found else None
+        if guard is None and slot.strain.registered:
+            slot.strain.register(())  # other code had some
+        ways = Ways(handler, birth.spec, desk.view, guard)
         handler.start()
         if controls.is_intruder:
             os._exit(0)
         consumer = Consumer(
             birth.spec, birth.slot, slot, ways, serializer, controls, _Siblings(birth.segment, birth.slot),
-            Fence(birth.segment.keep), Nudge(birth.segment.keep),
+            Fence(birth.segment.keep), nudge,
         )  # fmt: skip
         if consumer.boot(first=birth.first):
             desk.real[D.BOOTED] = time.monotonic()
@@ -150,6 +156,8 @@ def main(birth: Birth, control_fd: int) -> int:
             if controls.is_intruder:
                 os._exit(0)
             consumer.drain()
+            if guard is not None:
+                guard.close()
         handler.stop()
     except (HandlerError, Misconfigured) as error:
         log.error("%s", error)
@@ -188,7 +196,7 @@ def _sit_down(desk: Desk) -> None:
     """
     desk.view[D.STATE], desk.real[D.BOOTED] = DeskState.BOOTING, 0.0
     desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
-    desk.view[D.LIMIT] = 0
+    desk.view[D.LIMIT] = desk.view[D.DEFERRED] = 0
     desk.view[D.PID] = os.getpid()
 
 

@@ -74,15 +74,17 @@ class Claims:
         self._siblings, self._group, self._session = siblings, group, session
         self._shelf, self._books, self._runner = shelf, books, runner
 
-    def run(self, wanted: list[tuple[bytes, int]]) -> None:
+    def run(self, wanted: list[tuple[bytes, int]], *, alone: bool = False) -> None:
         """Fetch (id, attempt) of held entries, with their counters as given, and handle them.
+
+        `alone`: it is one entry, and it waits for no others.
 
         When the connection breaks on the way, the audit after it finds those that were not started.
         """
         self._desk[D.SETTLED] = 0
         attempts = dict(wanted)
         kept = {entry: self._kept.pop(entry) for entry in attempts.keys() & self._kept.keys()}
-        self._run(attempts, self._session.must(self._group.claim(attempts)), kept)
+        self._run(attempts, self._session.must(self._group.claim(attempts)), kept, alone=alone)
 
     def run_suspect(self, suspects: deque[tuple[bytes, int]]) -> bool:
         """Handle the oldest suspect, nothing else in hand; False while another slot must be waited for.

@@ -78,7 +78,7 @@ class Consumer:
         self._fence = fence
         name = consumer(spec.source.instance, number)
         self._spec, self._number, self._slot, self._controls = spec, number, slot, controls
-        self._siblings, self._desk = siblings, slot.desk.view
+        self._siblings, self._desk, self._guard = siblings, slot.desk.view, ways.guard
         slot.ledger.load()
         slot.desk.view[D.MOST] = ways.most
         self._group = Group(spec.source.stream, spec.source.group, name)
@@ -225,11 +225,8 @@ class Consumer:
         elif self._audit_is_due(now) and self._read is None:
             self._audits.pop(0)
             self.backlog.audit()
-        elif load := self._batcher.take(now, hurry=self._must_hurry):
-            self._note_more()
-            self._calls.run(load)
-        elif due := self._shelf.take(now, self._pace.count(self._spec.reading.batch_max)):
-            self._retry(due)
+        elif self._run_waiting(now):
+            pass
         elif len(self._shelf) and not self._shelf.has_room():
             self._wait_for_due(now)
         elif self.backlog.todo:
@@ -242,8 +239,28 @@ class Consumer:
             self.backlog.rest()
         elif self.backlog.suspects and self._read is None and self._claims.run_suspect(self.backlog.suspects):
             pass
+        elif self._read is None and not self._may_read(now):
+            self._wait_for_due(now)
         else:
             self._read_and_run(now)
+
+    def _run_waiting(self, now: float) -> bool:
+        """Handle what has waited for its company, its time or its breaker; False if nothing has to be run."""
+        most = self._pace.count(self._spec.reading.batch_max)
+        if load := self._batcher.take(now, hurry=self._must_hurry):
+            self._note_more()
+            self._calls.run(load)
+        elif due := self._shelf.take(now, most):
+            self._retry(due)
+        elif self._guard is not None and (found := self._guard.take(now, most))[0]:
+            self._note_more()
+            try:
+                self._claims.run(found[0], alone=found[1])
+            finally:
+                self._guard.over()
+        else:
+            return False
+        return True
 
     def _read_and_run(self, now: float) -> None:
         """Get the reply of a read, send the next one if it is worth it, handle the entries."""
@@ -262,7 +279,7 @@ class Consumer:
         self._mender.restored()
         self._pace.received(len(found), size, count)
         if not found:
-            waits = len(self._shelf) or len(self._batcher)
+            waits = len(self._shelf) or len(self._batcher) or (self._guard is not None and len(self._guard))
             busy = waits or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
             self._desk[D.EMPTY_READS] += 1
@@ -274,7 +291,7 @@ class Consumer:
         if self._runner.asked != asked:  # sent ahead of a batch that ran long: these may be lent by now
             self.backlog.claim_first(found)
             return
-        if self._pace.ahead(len(found), count) and self._has_room and not quiet:
+        if self._pace.ahead(len(found), count) and self._has_room and self._may_read(now) and not quiet:
             self._send_read(None)
         self._note_more()
         self._runner.run(found)
@@ -283,6 +300,9 @@ class Consumer:
     def _has_room(self) -> bool:
         """Tell whether all that a further read brings could fail and be written down."""
         return self._shelf.has_room(len(self._batcher))
+
+    def _may_read(self, now: float) -> bool:
+        return self._guard is None or self._guard.may_read(now)
 
     @property
     def _must_hurry(self) -> bool:
@@ -306,6 +326,8 @@ class Consumer:
     def _send_read(self, block_ms: int | None) -> None:
         most, least = self._spec.reading.batch_max, self._batcher.missing
         self._count = self._pace.count(most, self._siblings.any_idle, least)
+        if self._guard is not None and self._guard.is_paused:
+            self._count = 1  # for a probe
         self._asked = self._runner.asked
         patience = REPLY_TIMEOUT_S + (block_ms or 0) / 1000
         self._read = Ask(self._group.read(self._count, block_ms), patience)
@@ -317,20 +339,27 @@ class Consumer:
         for due in (self._shelf.next_due, self._batcher.due, self._audits[0] if self._audits else None):
             if due is not None:
                 block_s = min(block_s, due - now)
+        if self._guard is not None:
+            block_s = min(block_s, self._guard.due(now) - now)
         if self.backlog.suspects:  # another slot has the lane
             block_s = min(block_s, _LANE_S)
         block_ms = int(block_s * 1000)
         return block_ms if block_ms > 0 else None  # BLOCK 0 would be for ever
 
     def _wait_for_due(self, now: float) -> None:
-        """Too many entries wait for a retry: read nothing new, or the pending list would grow without end."""
+        """Too many entries wait, or a breaker pauses the pool: read nothing new, for what cannot be handled
+        is better kept by the stream than by the pending list.
+        """
+        self._desk[D.SETTLED] = 0
         self._session.send()
         self._session.settle()
         if self._controls.stopping:
             return  # as in `_turn`
-        due = self._shelf.next_due
+        dues = [due for due in (self._shelf.next_due, self._batcher.due) if due is not None]
+        if self._guard is not None:
+            dues.append(min(self._guard.due(now), now + self._spec.reading.block_s))
         self._desk[D.STATE] = DeskState.IDLE
-        wait_readable(self._controls.watch, max(0.0, (due or now) - now))
+        wait_readable(self._controls.watch, max(0.0, min(dues, default=now) - now))
         self._controls.look()
 
     def _retry(self, due: list[Due]) -> None:

@@ -23,6 +23,8 @@ from ..ipc.ledger import INDEX_BITS
 
 # What is left to do is to acknowledge it.
 ACKED = (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE, Outcome.IGNORED)
+# It has ended in the journal, but not for good, and not as an attempt.
+NOT_OVER = (Outcome.HELD_BACK, Outcome.DEFERRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def plan(
     fate: dict[bytes, tuple[Outcome | None, int]] = {}
     for batch in batches:
         for entry, attempt, outcome in zip(batch.ids, batch.attempts, batch.ends, strict=True):
-            fate[entry] = (None if outcome is Outcome.HELD_BACK else outcome, number(attempt))
+            fate[entry] = (None if outcome in NOT_OVER else outcome, number(attempt))
     made = Plan()
     for entry, counter in pending.items():
         outcome, attempt = fate.get(entry, (None, counter))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from ..ipc.journal import JOURNAL_MAX
 from ..streams.durations import Duration
 from ..streams.once import lasting_s
+from .fuse import Breaker, check_breakers
 from .signature import HandlerError, check, is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,7 @@ class Limits:
         soft_timeout: after this a `SoftTimeout` is raised inside the call; 0 for none.
         backoff: ceiling of the first retry's delay, and the highest ceiling.
         once: how long it is remembered that a message was handled, as `1d` or in seconds; 0: not at all.
+        breaker: keeps entries from the handler while it fails again and again; None for none.
     """
 
     max_attempts: int | None = None
@@ -35,6 +37,7 @@ class Limits:
     soft_timeout: float | None = None
     backoff: tuple[float, float] | None = None
     once: Duration | None = None
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +103,19 @@ class Router:
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
         once: Duration | None = None,
+        breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """Decorate the handler of one or several events.
 
         Arguments:
             events: their names.
             max_attempts, timeout, soft_timeout, backoff, once: see `Limits`; those of the pool if left out.
+            breaker: of each of the events; none if left out.
 
         Raises:
             HandlerError: there is no name, or it is none.
         """
-        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once)
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once, breaker)
         check_events(events, ".on")
 
         def add(function: F) -> F:
@@ -129,6 +134,7 @@ class Router:
         soft_timeout: float | None = None,
         backoff: tuple[float, float] | None = None,
         once: Duration | None = None,
+        breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """Decorate a handler that takes a list of messages, of one or several events.
 
@@ -141,11 +147,12 @@ class Router:
             wait: seconds after which a call is made with what has come, from the first of its entries on.
             max_attempts, timeout, soft_timeout, backoff, once: see `Limits`; time limits are those of a whole
                 call.
+            breaker: of each of the events; none if left out. A call that raises is one failure.
 
         Raises:
             HandlerError: there is no name, or it is none.
         """
-        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once)
+        limits = Limits(max_attempts, timeout, soft_timeout, backoff, once, breaker)
         check_events(events, ".batch")
 
         def add(function: F) -> F:
@@ -216,6 +223,10 @@ def check_routes(routes: list[Route], name: str) -> None:
         check(route.function, f"{name}: {route.name}, handler of {whose},", many=gather is not None)
         check_gather(gather, f"{name}: {route.name}")
         check_limits(route.limits, f"{name}: {route.name}")
+    try:
+        check_breakers(routes)
+    except ValueError as error:
+        raise HandlerError(f"{name}: {error}") from None
 
 
 def check_events(events: tuple[object, ...], decorator: str) -> None:
@@ -266,6 +277,13 @@ def check_limits(limits: Limits, name: str) -> None:
             lasting_s(limits.once)
         except (TypeError, ValueError) as error:
             raise HandlerError(f"{name}: once: {error}") from None
+    if limits.breaker is not None:
+        if not isinstance(limits.breaker, Breaker):
+            raise HandlerError(f"{name}: breaker is a Breaker(...), not {limits.breaker!r}")
+        try:
+            limits.breaker.limits()
+        except ValueError as error:
+            raise HandlerError(f"{name}: breaker: {error}") from None
 
 
 def is_seconds(value: object) -> bool:

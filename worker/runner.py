@@ -38,6 +38,7 @@ from .session import Session
 from .spec import Spec
 from .verdict import (
     LAZY,
+    BreakerOpen,
     Duplicate,
     Ignored,
     NeverRan,
@@ -229,10 +230,15 @@ class Runner:
         if isinstance(error, Duplicate | Ignored):
             self._journal.outcomes[at] = Outcome.IGNORED if isinstance(error, Ignored) else Outcome.DUPLICATE
             return until
+        if isinstance(error, BreakerOpen) and not error.dead:
+            self._ways.defer(entry, 1 if attempts is None else attempts[at])
+            self._journal.outcomes[at] = Outcome.DEFERRED
+            return until
         attempt, retries = 1 if attempts is None else attempts[at], self._ways.of(entry).retries
         earlier = self._envelope.retries(entry[1])
         words = describe(error)
-        ours = isinstance(error, DecodeError | UnknownEvent | NeverRan)  # and all of its frames
+        # Of these there is nothing to show but our own frames.
+        ours = isinstance(error, DecodeError | UnknownEvent | NeverRan | BreakerOpen)
         trace = "" if ours else story(error)
         verdict = judge(error, attempt + earlier, retries, random.random)
         self._failures.note(at, entry, attempt, earlier, retries, verdict, words, trace)

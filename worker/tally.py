@@ -31,10 +31,12 @@ _DEAD = {
     Outcome.IGNORED: (C.IGNORED,),
     Outcome.DEAD_UNKNOWN_EVENT: (C.DEAD_UNKNOWN_EVENT,),
     Outcome.DONE: (C.HANDLED,),
+    Outcome.DEFERRED: (C.DEFERRED,),
+    Outcome.DEAD_BREAKER: (C.DEAD_BREAKER,),
 }
 
 
-_STAY = (Outcome.WAITING, Outcome.HELD_BACK, Outcome.OPEN, Outcome.SUSPECT)
+_STAY = (Outcome.WAITING, Outcome.HELD_BACK, Outcome.OPEN, Outcome.SUSPECT, Outcome.DEFERRED)
 _ENDS = (
     C.HANDLED,
     C.FAILED,
@@ -44,6 +46,7 @@ _ENDS = (
     C.DUPLICATES,
     C.IGNORED,
     C.DEAD_UNKNOWN_EVENT,
+    C.DEAD_BREAKER,
 )
 
 

@@ -53,6 +53,15 @@ class UnknownEvent(Exception):
         self.dead = dead
 
 
+class BreakerOpen(Exception):
+    """Raised in place of a call of the handler: the circuit breaker of its event is not closed."""
+
+    def __init__(self, *, dead: bool) -> None:
+        """Say what becomes of the entry; `dead`: to the dead letters with it, now."""
+        super().__init__("the circuit breaker of its event is open")
+        self.dead = dead
+
+
 class NotDone(Exception):
     """What failed an entry that a batch handler did not say is done."""
 
@@ -80,7 +89,7 @@ class Verdict:
     """What becomes of an entry after a failed attempt.
 
     Arguments:
-        outcome: WAITING, IGNORED, or one of the DEAD ones.
+        outcome: WAITING, DEFERRED, or one of the DEAD ones.
         reason: as the dead letter names it.
         delay_s: until the next attempt, for WAITING.
     """
@@ -99,6 +108,7 @@ REASONS = {
     Outcome.DEAD_DECODE: "decode_error",
     Outcome.DEAD_REJECTED: "rejected",
     Outcome.DEAD_UNKNOWN_EVENT: "unknown_event",
+    Outcome.DEAD_BREAKER: "breaker_open",
 }
 
 
@@ -122,6 +132,8 @@ def judge(error: BaseException, attempt: int, retries: Retries, draw: Callable[[
         return Verdict(Outcome.DEAD_REJECTED, "rejected")
     if isinstance(error, UnknownEvent) and error.dead:
         return Verdict(Outcome.DEAD_UNKNOWN_EVENT, "unknown_event")
+    if isinstance(error, BreakerOpen):
+        return Verdict(Outcome.DEAD_BREAKER if error.dead else Outcome.DEFERRED, "breaker_open")
     if attempt >= retries.max_attempts:
         return Verdict(Outcome.DEAD_MAX_ATTEMPTS, "max_attempts")
     if isinstance(error, Retry) and error.delay is not None:
@@ -139,7 +151,7 @@ def judge_death(death: Death, attempt: int, retries: Retries, draw: Callable[[],
 
 def as_decode_error(error: Exception) -> Exception:
     """Return the error of a payload that cannot be decoded; a lack of memory or time is not its fault."""
-    if isinstance(error, DecodeError | Duplicate | MemoryError | SoftTimeout):
+    if isinstance(error, DecodeError | Duplicate | BreakerOpen | MemoryError | SoftTimeout):
         return error
     wrapped = DecodeError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ipc.cells import D
@@ -15,6 +15,7 @@ from ..ipc.limit import pack
 from ..streams.entry import Message, Raw, text
 from ..streams.envelope import ENVELOPES
 from ..streams.once import lasting_s
+from .guard import Guard
 from .handler import Handler
 from .router import Gather, Route
 from .signature import HandlerError
@@ -38,6 +39,7 @@ class Way:
         key: of a batch handler, whose `call` takes a list of messages; None for others.
         timeout_s: hard limit of a batch handler's call, if it is not the pool's; 0 for none.
         once_s: how long it is remembered that a message was handled; 0: not at all.
+        breaker: number of its event's circuit breaker, None without one.
     """
 
     call: Callable[[Any], Any]
@@ -47,23 +49,31 @@ class Way:
     key: int | None = None
     timeout_s: float | None = None
     once_s: float = 0.0
+    breaker: int | None = None
 
 
 class Ways:
     """All ways of a pool's entries, in one worker."""
 
-    def __init__(self, handler: Handler, spec: Spec, desk: memoryview[int] | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        spec: Spec,
+        desk: memoryview[int] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         """Combine what the router says with what the pool says.
 
         Arguments:
             handler: as it was loaded.
             spec: of the pool.
             desk: of the slot, to write limits into that are not the pool's; None only to check.
+            guard: has the circuit breakers of the router's events; None for calls that none prevents.
 
         Raises:
             HandlerError: the two do not go together.
         """
-        self._handler, self._spec, self._desk = handler, spec, desk
+        self._handler, self._spec, self._desk, self.guard = handler, spec, desk, guard
         self._event = ENVELOPES[spec.work.envelope].event
         self._ways: dict[bytes | None, Way] = {}
         self._batches: dict[int, Way] = {}
@@ -81,7 +91,7 @@ class Ways:
             if not route.events:
                 self._other = way
             for event in route.events:
-                self._ways[event.encode()] = way
+                self._ways[event.encode()] = self._with_breaker(way, event.encode())
         every = [self._other, *self._ways.values()]
         self.call = self._dispatch() if self._ways else self._other.call
         self.alarm_s = min((way.alarm_s for way in every if way.alarm_s), default=0.0)
@@ -92,6 +102,13 @@ class Ways:
     def of(self, entry: Raw) -> Way:
         """Return the way of an entry."""
         return self._ways.get(self._event(entry[1]), self._other) if self._ways else self._other
+
+    def defer(self, entry: Raw, attempt: int) -> None:
+        """Keep an entry whose circuit breaker is not closed, for the attempt of that number."""
+        row = self.of(entry).breaker
+        assert self.guard is not None
+        assert row is not None
+        self.guard.defer(row, entry[0], attempt)
 
     def batch(self, key: int) -> Way:
         """Return the way of a batch handler."""
@@ -108,6 +125,13 @@ class Ways:
             return self._spec.retries
         found = look(entry)
         return self._spec.retries if found is None else self.of(found).retries
+
+    def _with_breaker(self, way: Way, event: bytes) -> Way:
+        row = None if self.guard is None else self.guard.row(event)
+        if self.guard is None or row is None:
+            return way
+        call = way.call if way.key is not None else self.guard.guarded(way.call, row)
+        return replace(way, call=call, breaker=row)
 
     def _dispatch(self) -> Callable[[Message], Any]:
         ways, other, event = self._ways, self._other, self._event

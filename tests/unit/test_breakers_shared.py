@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsq.ipc.breakers import NAME_MAX, ROWS, How, Row, Strain, Switch, Switches
+from rsq.ipc.breakers import NAME_MAX, ROWS, How, Row, Shown, State, Strain, Switch, Switches
 
-ORDERS, MAILS = Row(b"order.created", 5, 60_000, 30_000, 1), Row(b"mail", 1, 1, 1, 9)
+ORDERS, MAILS = Row(b"order.created", 5, 60_000, 30_000, 1, 70_000), Row(b"mail", 1, 1, 1, 9, 60_000)
+NEVER = State(Shown.OPEN)
 
 
 @pytest.fixture
@@ -54,13 +55,39 @@ def test_a_probe_is_asked_for_granted_and_ends_under_one_number(strain: Strain, 
 def test_switches_of_another_registration_are_not_believed(strain: Strain, switches: Switches) -> None:
     """A worker with other code has other rows; until the keeper has seen them nothing with a breaker runs."""
     strain.register([ORDERS])
-    assert switches.get(strain.registered, 0) is Switch.OPEN
-    switches.set(strain.registered, [Switch.CLOSED])
+    assert switches.get(strain.registered, 0) is Switch.UNKNOWN
+    switches.set(strain.registered, [State()])
     assert switches.get(strain.registered, 0) is Switch.CLOSED
+    assert switches.is_closed(strain.registered, 0)
     strain.register([MAILS])
+    assert switches.get(strain.registered, 0) is Switch.UNKNOWN
+    assert not switches.is_closed(strain.registered, 0)
+    switches.set(strain.registered, [NEVER])
     assert switches.get(strain.registered, 0) is Switch.OPEN
-    switches.set(strain.registered, [Switch.READY])
-    assert switches.get(strain.registered, 0) is Switch.READY
+    assert switches.state(0) == NEVER
+
+
+def test_an_open_breaker_is_ready_for_a_probe_when_it_is_due(strain: Strain, switches: Switches) -> None:
+    strain.register([ORDERS, MAILS])
+    switches.set(strain.registered, [State(Shown.OPEN, 10.0, 1), State(Shown.HALF_OPEN, 20.0, 2)])
+    seen = [[switches.get(strain.registered, row, now) for row in (0, 1)] for now in (9.0, 11.0, 20.0)]
+    assert seen == [
+        [Switch.OPEN, Switch.OPEN],
+        [Switch.READY, Switch.OPEN],
+        [Switch.READY, Switch.READY],
+    ]
+    assert (switches.due(0), switches.due(1)) == (10.0, 20.0)
+
+
+def test_what_the_fleet_knows_outlives_the_keeper(strain: Strain, switches: Switches) -> None:
+    strain.register([ORDERS, MAILS])
+    switches.set(1, [State(), State()])
+    switches.tell(1, 7)
+    switches.grant(3)
+    switches.settle(2)
+    switches.set(2, [State(opened=1), State(opened=5)])
+    assert (switches.told(0), switches.told(1), switches.granted, switches.settled) == (0, 7, 3, 2)
+    assert [switches.state(row).opened for row in (0, 1)] == [1, 5]
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(strain: Strain) -> None:
@@ -69,9 +96,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(strain: Strain) -> Non
         strain.register([MAILS] * (ROWS + 1))
     for name in (b"", b"x" * (NAME_MAX + 1)):
         with pytest.raises(ValueError, match="a name of 1 to 64 bytes"):
-            strain.register([MAILS, Row(name, 1, 1, 1, 1)])
+            strain.register([MAILS, Row(name, 1, 1, 1, 1, 1)])
     assert strain.rows() == [ORDERS]
-    strain.register([Row(b"x" * NAME_MAX, 1, 1, 1, 1)] * ROWS)
+    strain.register([Row(b"x" * NAME_MAX, 1, 1, 1, 1, 1)] * ROWS)
     assert len(strain.rows()) == ROWS
 
 
@@ -85,6 +112,7 @@ def test_readers_survive_any_content(seed: int, mask: int) -> None:
     assert 0 <= row < ROWS
     assert strain.answer[1] in How
     assert switches.get(strain.registered, row) in Switch
+    assert switches.state(row).shown in Shown
     assert switches.granted >= 0
     strain.failures(row)
     strain.failed(row, 2**63)

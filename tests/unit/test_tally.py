@@ -12,7 +12,7 @@ from rsq.ipc.journal import Outcome
 from rsq.ipc.ledger import DEAD, HANDLER_BOUNDS, C, Histogram, Ledger
 from rsq.worker.tally import count_outcomes, count_times, count_waits, finished, times
 
-UNFINISHED = (Outcome.HELD_BACK, Outcome.OPEN, Outcome.SUSPECT)
+UNFINISHED = (Outcome.HELD_BACK, Outcome.OPEN, Outcome.SUSPECT, Outcome.DEFERRED)
 
 
 def _ledger() -> Ledger:
@@ -42,6 +42,8 @@ def _counted(outcomes: list[Outcome], firsts: int = 0) -> tuple[dict[str, int], 
         (Outcome.SUSPECT, {}, 0),
         (Outcome.IGNORED, {"IGNORED": 1}, 1),
         (Outcome.DEAD_UNKNOWN_EVENT, {"DEAD_UNKNOWN_EVENT": 1}, 1),
+        (Outcome.DEFERRED, {"DEFERRED": 1}, 0),
+        (Outcome.DEAD_BREAKER, {"DEAD_BREAKER": 1}, 1),
     ],
 )
 def test_each_outcome_is_counted(outcome: Outcome, counted: dict[str, int], left: int) -> None:

@@ -1,0 +1,52 @@
+"""What a handler depends on is down: its circuit breaker opens, and nothing is lost or charged meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support_pool import Pool, numbers, until
+
+ROUTER = """
+    from rsq import Breaker, Router
+    handle = Router()
+    def depend(message):
+        started(message)
+        if ledger().exists("down"):
+            raise ConnectionError("down")
+        finished(message)
+    @handle.on("other")
+    def other(message):
+        started(message)
+        finished(message)
+    """
+
+
+def test_entries_are_deferred_with_their_attempt(make_pool: Callable[..., Pool]) -> None:
+    """It opens after 3 failures; the others wait without being started, entries of other events go on."""
+    pool = make_pool(
+        ROUTER
+        + """
+    handle.on("mail", breaker=Breaker(failures=3, window="1m", reset="300ms"))(depend)
+    """,
+        "--workers", "2", "--max-attempts", "50",
+    )  # fmt: skip
+    pool.books.set("down", 1)
+    mails = pool.push(numbers(200), "mail")
+    pool.start()
+    pool.wait_log("circuit breaker of mail is open: 3 failures within 60 s")
+    others = pool.push(numbers(50), "other")
+    pool.wait_finished(others)
+    until(lambda: pool.counters()["DEFERRED"] >= 190, "mails that are deferred")
+    pool.wait_log("a probe has failed", times=2)
+    assert sum(pool.started()[entry] for entry in pool.started().keys() & set(mails)) < 20, (
+        "the handler was called again and again"
+    )
+    counts = pool.delivery_counts("test:0") | pool.delivery_counts("test:1")
+    started = pool.started()
+    assert {counts[entry] for entry in counts.keys() - started.keys()} == {1}, "an attempt was charged"
+    pool.books.delete("down")
+    pool.wait_finished(mails)
+    pool.wait_settled()
+    pool.wait_log("circuit breaker of mail is closed: probes went well")
+    assert pool.stop() == 0
+    pool.assert_exact([*mails, *others], restarted={entry: n for entry, n in pool.started().items() if n > 1})
