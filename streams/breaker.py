@@ -1,6 +1,6 @@
 """Circuit breakers in Redis: one value per event of a group, changed only by who has seen the last one.
 
-Commands packed, replies taken apart; what the values mean is the affair of whoever calls. Everybody reads,
+Commands as words, replies taken apart; what the values mean is the affair of whoever calls. Everybody reads,
 steps and writes back, and of two that do so at once one is refused and begins again: so there is one order
 of events for a whole fleet, by one clock, and one probe at a time.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import keys
-from .group import pack
+from .asking import Command
 
 _SCRIPT = Path(__file__).with_name("scripts").joinpath("breaker.lua").read_bytes()
 
@@ -32,7 +32,7 @@ class Seen:
     value: bytes | None = None
 
 
-def change(stream: str, group: str, event: str, old: bytes | None, new: bytes | None) -> bytes:
+def change(stream: str, group: str, event: str, old: bytes | None, new: bytes | None) -> Command:
     """EVAL that changes a breaker if it still has a value; for `seen`.
 
     Arguments:
@@ -42,7 +42,7 @@ def change(stream: str, group: str, event: str, old: bytes | None, new: bytes | 
         new: to write; None only looks.
     """
     key = keys.breakers(stream, group)
-    return pack("EVAL", _SCRIPT, 1, key, event, old or b"", new or b"")
+    return ("EVAL", _SCRIPT, 1, key, event, old or b"", new or b"")
 
 
 def seen(reply: Any) -> Seen:
@@ -50,9 +50,14 @@ def seen(reply: Any) -> Seen:
     return Seen(bool(reply[0]), reply[1], reply[2] if len(reply) > 2 else None)
 
 
-def everything(stream: str, group: str) -> bytes:
+def milliseconds(reply: Any) -> int:
+    """Return the answer to TIME, by which the times in all values go."""
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000
+
+
+def everything(stream: str, group: str) -> Command:
     """HGETALL of all breakers of a group; for `values`."""
-    return pack("HGETALL", keys.breakers(stream, group))
+    return ("HGETALL", keys.breakers(stream, group))
 
 
 def values(reply: Any) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from . import fleet, keys, lease
+from . import breaker, fleet, keys, lease
 from .asking import Asker, Command, fields, good
 from .entry import parse_id
 from .letter import text_of
@@ -103,6 +103,7 @@ class Survey:
         consumers: by name.
         pause: when and by whom the group was paused.
         swept: what sweeps have done, ever.
+        breakers: event -> its circuit breaker, as the fleet shares it.
     """
 
     stream: str
@@ -125,6 +126,7 @@ class Survey:
     consumers: tuple[Consumer, ...] = ()
     pause: Order | None = None
     swept: dict[str, int] = field(default_factory=dict)
+    breakers: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def unread_ms(self) -> int | None:
@@ -179,9 +181,10 @@ def survey(
         ("HGETALL", keys.orders(stream, group)),
         ("HGETALL", keys.swept(stream, group)),
         ("GET", keys.epoch(stream, group)),
+        breaker.everything(stream, group),
         *lease_of(keys.leader(stream, group)),
     )
-    clock, length, groups, consumers, oldest, letters, reports, orders, swept, epoch, *leader = (
+    clock, length, groups, consumers, oldest, letters, reports, orders, swept, epoch, breakers, *leader = (
         good(reply, NO_KEY, NO_GROUP) for reply in replies
     )
     mine = _group(groups or (), group)
@@ -236,6 +239,7 @@ def survey(
         consumers=tuple(sorted(seats, key=lambda one: (one.instance or "", one.slot or 0, one.name))),
         pause=wanted.get(fleet.PAUSE),
         swept={text_of(name): _number(count) for name, count in sorted(fields(swept).items())},
+        breakers=breaker.values(breakers),
     )
 
 

@@ -5,6 +5,7 @@ On a narrow terminal the columns that matter least are left out; nothing is ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .view import PoolView, SlotView
+from .view import BreakerView, PoolView, SlotView
 
 _INDENT = 2
 _COLOURS = {
@@ -83,6 +84,9 @@ class Board:
             yield Padding(facts, (0, 0, 0, _INDENT))
         if self.view.state != "gone":
             yield Padding(_right(self.view), (0, 0, 0, _INDENT))
+            for event, breaker in self.view.breakers.items():
+                if breaker.state != "closed":
+                    yield Padding(_breaker(event, breaker, self.view), (0, 0, 0, _INDENT))
         columns = [_Column.of(spec, self.view) for spec in _SPECS]
         room = options.max_width - _INDENT
         gap = 2 if _width(columns, 2) <= room else 1
@@ -156,6 +160,17 @@ def _right(view: PoolView) -> Text:
     words = [held, ("leads the group" if view.leading else "does not lead the group") + epoch]
     bad = view.paused or not view.lease_s
     return Text(", ".join([*words, *(["paused"] if view.paused else [])]), "yellow" if bad else "dim")
+
+
+def _breaker(event: str, breaker: BreakerView, view: PoolView) -> Text:
+    """Return one line about a circuit breaker that is not closed."""
+    waits = sum(slot.deferred for slot in view.slots)
+    words = [f"circuit breaker of {event} is {breaker.state}"]
+    if math.isinf(breaker.due_s):
+        words.append("until it is closed by hand")
+    elif breaker.state == "open":
+        words.append(f"an entry is tried in {span(breaker.due_s)}")
+    return Text(", ".join([*words, f"{short(waits)} entries deferred"]), "yellow")
 
 
 @dataclass(frozen=True)

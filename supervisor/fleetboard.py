@@ -19,7 +19,9 @@ from ..streams.keys import dead_letter
 from ..streams.orders import Order
 from ..streams.pending import Pending
 from ..streams.survey import Consumer, Instance, Survey
+from ..worker.breaker import decode
 from .board import short, span
+from .breakers import Shown, shown
 from .printable import one_line
 from .reading import label
 
@@ -102,8 +104,17 @@ def _facts(seen: Survey) -> list[tuple[str, Text]]:
         words += f" in {one_line(seen.dlq, _NAME_MAX)}: {hint}"
     facts.append(("dead", Text(words, "red" if seen.dead_letters else "dim")))
     swept = [f"{label(name)} {short(count)}" for name, count in seen.swept.items() if count]
+    for one in breakers_of(seen):
+        if one.state != "closed":
+            words = f"{one_line(one.event, _NAME_MAX)} is {one.state}, {one.prospect}"
+            facts.append(("breaker", Text(words, "yellow")))
     facts.append(("swept", Text(", ".join(swept) or "nothing yet", "" if swept else "dim")))
     return facts
+
+
+def breakers_of(seen: Survey) -> list[Shown]:
+    """Return the circuit breakers of the group's events, by name."""
+    return [shown(event, decode(raw), seen.now_ms) for event, raw in sorted(seen.breakers.items())]
 
 
 def lag(seen: Survey) -> str:
@@ -246,6 +257,7 @@ def as_json(seen: Survey) -> dict[str, Any]:
         "epoch": seen.epoch,
         "paused": _order_json(seen.pause),
         "swept": {label(name): count for name, count in seen.swept.items()},
+        "breakers": [one.as_json() for one in breakers_of(seen)],
         "instances": [_instance_json(seen, instance) for instance in seen.instances],
         "consumers": [
             {

@@ -20,7 +20,7 @@ from ..streams.survey import Survey
 from . import checking, fleetboard, stuck
 from . import status as pools
 from .failing import Failure, failure
-from .fleet import Fleet, NoGroup, NoInstance, NotInTime, Ordered
+from .fleet import Fleet, NoBreaker, NoGroup, NoInstance, NotInTime, Ordered
 from .fleetboard import many
 from .fleetwatch import show
 from .options import given, group_options, server_of, server_options
@@ -265,7 +265,7 @@ def _fleet(stream: str, group: str, redis: str, redis_file: str | None) -> Itera
             yield fleet
         except RedisError as error:
             raise failure(error, server) from error
-        except (NoGroup, NoInstance) as error:
+        except (NoGroup, NoInstance, NoBreaker) as error:
             raise Failure(str(error), os.EX_NOINPUT) from error
         except NotInTime as error:
             raise Failure(str(error), NOT_IN_TIME) from error

@@ -23,6 +23,7 @@ REASONS = {
     "decode_error": "dead_decode",
     "rejected": "dead_rejected",
     "unknown_event": "dead_unknown_event",
+    "breaker_open": "dead_breaker",
 }
 
 # Counters of a slot: metric without _total -> (counter of the ledger, meaning).
@@ -35,6 +36,7 @@ _COUNTERS = {
     "rsq_messages_recovered": ("recovered", "Unfinished entries taken over from a predecessor."),
     "rsq_messages_lost": ("lost", "Pending entries whose data was deleted from the stream."),
     "rsq_messages_duplicates": ("duplicates", "Entries not handled: a copy of the message had been."),
+    "rsq_messages_deferred": ("deferred", "Times that an entry was put off by a circuit breaker."),
     "rsq_redis_errors": ("redis_errors", "Errors of the connection to Redis or answered by it."),
     "rsq_reconnects": ("reconnects", "Connections to Redis given up."),
     "rsq_commands": ("commands", "Commands sent to Redis."),
@@ -68,6 +70,10 @@ _POOL_GAUGES: dict[str, tuple[Callable[[PoolView], float | None], str]] = {
 _GAUGES: dict[str, tuple[Callable[[SlotView], float | None], str]] = {
     "rsq_in_flight": (lambda s: int(s.current is not None), "Entries in the hands of the handler."),
     "rsq_waiting_retries": (lambda s: s.waiting, "Failed entries that wait for their next attempt."),
+    "rsq_deferred_entries": (
+        lambda s: s.deferred,
+        "Entries that wait for a circuit breaker.",
+    ),
     "rsq_fetched_entries": (lambda s: s.held, "Entries fetched and not finished."),
     "rsq_slot_up": (lambda s: int(s.up), "1 while a process sits in the slot."),
     "rsq_slot_booted": (lambda s: int(s.booted), "1 once the process in the slot is ready to read."),
@@ -75,6 +81,7 @@ _GAUGES: dict[str, tuple[Callable[[SlotView], float | None], str]] = {
 }
 
 
+_STATES = {"closed": 0, "open": 1, "half-open": 2}
 _Slots = list[tuple[str, SlotView]]  # with the labels of each
 _Pools = list[tuple[str, PoolView]]
 
@@ -127,6 +134,15 @@ def _of_pools(text: Exposition, pools: _Pools) -> None:
         (f'{names},reason="{why}"', when) for names, view in pools for why, when in view.sizes.changed.items()
     )
     _gauge(text, "rsq_last_scaling_timestamp_seconds", "When that number was last changed.", changed)
+    breakers = [
+        (f"{names},{labels({'event': event})}", _STATES.get(one.state, 1), one.opened)
+        for names, view in pools
+        for event, one in view.breakers.items()
+    ]
+    words = "Circuit breakers: 0 closed, 1 open, 2 half open."
+    _gauge(text, "rsq_breaker_state", words, ((where, state) for where, state, _ in breakers))
+    words = "Times that a circuit breaker has opened, in the whole fleet."
+    _counter(text, "rsq_breaker_openings", words, ((where, opened) for where, _, opened in breakers))
     swept = ((f'{names},what="{what}"', count) for names, view in pools for what, count in view.swept.items())
     _counter(text, "rsq_swept", "What sweeps have done to the group.", swept)
 

@@ -22,6 +22,7 @@ from ..streams.producer import Producer, PushError, StreamFull
 from ..streams.pushing import OnFull
 from . import fleetcli, showing
 from .benchcli import bench
+from .breakercli import breaker
 from .failing import Failure, failure, run
 from .fleet import Fleet
 from .granting import acl_command
@@ -41,6 +42,7 @@ def cli() -> None:
 
 cli.add_command(acl_command)
 cli.add_command(bench)
+cli.add_command(breaker)
 
 
 def main() -> int:

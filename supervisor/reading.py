@@ -25,7 +25,19 @@ from ..worker.tally import count_outcomes
 from .horizon import STALE_S
 from .printable import printable
 from .process import Process, find
-from .view import CAUSES, COUNTERS, FRESH_S, SWEPT, WHYS, Counts, Current, PoolView, Sizes, SlotView
+from .view import (
+    CAUSES,
+    COUNTERS,
+    FRESH_S,
+    SWEPT,
+    WHYS,
+    BreakerView,
+    Counts,
+    Current,
+    PoolView,
+    Sizes,
+    SlotView,
+)
 
 OTHER = "other"  # the event that stands for all without a row of their own
 _TRIES = 100
@@ -92,6 +104,7 @@ class Reader:
             swept={name: segment.keep.view[K.SWEPT + counter] for counter, name in enumerate(SWEPT)},
             sizes=_sizes(segment, now),
             root=view[P.ROOT_PID] or None,
+            breakers=_breakers(self._slots, now),
         )
 
     def _slot_view(self, number: int, now: float, epoch: float, window: int) -> SlotView:
@@ -123,6 +136,7 @@ class Reader:
             rss=rss,
             dropped=slot.pipe.dropped,
             lent=slot.ward.view[W.LENT],
+            deferred=desk[D.DEFERRED] if here else 0,
             next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
             wait=_counts(sums.wait),
             batch=_counts(sums.batch),
@@ -163,6 +177,21 @@ def _sizes(segment: Segment, now: float) -> Sizes:
         busy=_number(pool.real[P.BUSY]),
         rate=_number(pool.real[P.RATE]),
     )
+
+
+def _breakers(slots: dict[int, Slot], now: float) -> dict[str, BreakerView]:
+    """Return the breakers of which the keeper has spoken to some slot."""
+    found: dict[str, BreakerView] = {}
+    for slot in slots.values():
+        if not slot.strain.registered or slot.switches.registered != slot.strain.registered:
+            continue
+        for at, row in enumerate(slot.strain.rows()):
+            state = slot.switches.state(at)
+            due_s = 0.0 if math.isnan(state.due) else max(0.0, state.due - now)
+            found[_event(row.name)] = BreakerView(
+                state.shown.name.lower().replace("_", "-"), due_s, state.opened
+            )
+    return dict(sorted(found.items()))
 
 
 def label(name: str | bytes) -> str:

@@ -111,6 +111,14 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "leader_epoch": view.leader_epoch,
         "paused": view.paused,
         "swept": view.swept,
+        "breakers": {
+            event: {
+                "state": one.state,
+                "probe_in_s": None if one.state == "closed" or math.isinf(one.due_s) else one.due_s,
+                "opened": one.opened,
+            }
+            for event, one in view.breakers.items()
+        },
         "scaling": {
             "least": view.sizes.least,
             "most": view.sizes.most,
@@ -125,6 +133,7 @@ def as_json(view: PoolView) -> dict[str, Any]:
         "total": {
             **{name: view.total(name) for name in (view.slots[0].counters if view.slots else ())},
             "waiting": sum(slot.waiting for slot in view.slots),
+            "waiting_for_breaker": sum(slot.deferred for slot in view.slots),
             "in_per_s": sum(slot.came for slot in view.slots),
             "out_per_s": sum(slot.went for slot in view.slots),
         },
@@ -144,6 +153,7 @@ def _slot_json(slot: SlotView) -> dict[str, Any]:
         "entry_s": None if slot.current is None else slot.current.seconds,
         **slot.counters,
         "waiting": slot.waiting,
+        "waiting_for_breaker": slot.deferred,
         "held": slot.held,
         "in_per_s": slot.came,
         "out_per_s": slot.went,

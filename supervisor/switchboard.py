@@ -18,9 +18,9 @@ from ..ipc.breakers import How, Row, Shown, State
 from ..ipc.cells import K, P
 from ..ipc.segment import Segment
 from ..ipc.slot import Slot
-from ..streams import breaker as shared
+from ..streams.group import pack
 from ..streams.wire import Lost
-from ..worker.breaker import Asked, Breaker, Ended, Event, Failed, Limits, Phase, decode, due_ms, runs
+from ..worker.breaker import Asked, Breaker, Ended, Event, Failed, Limits, Phase, due_ms, runs
 from .breakers import Breakers, Contended
 from .line import Line
 from .printable import one_line
@@ -70,7 +70,7 @@ class Switchboard:
             wake: lets all slots look at their switches.
         """
         self._title, self._names, self._segment, self._line, self._wake = title, names, segment, line, wake
-        self._breakers = Breakers(*names, line.call)
+        self._breakers = Breakers(*names, lambda *commands: line.call(*(pack(*words) for words in commands)))
         self._seats: dict[int, _Seat] = {}
         self._known: dict[str, Breaker] = {}
         self._complained = ""
@@ -164,18 +164,9 @@ class Switchboard:
     def _look_around(self) -> None:
         """See what others have done; let everybody see which breakers there are."""
         events = {_event(row) for _, row in self._all_rows()}
-        (reply,) = self._line.call(shared.everything(*self._names))
-        if isinstance(reply, Exception):
-            raise RuntimeError(str(reply)) from reply  # noqa: TRY004 - no type, an answer
-        found = shared.values(reply)
-        new = sorted(events - found.keys())
-        if new:
-            empty = Breaker().encode()
-            for said in self._line.call(*(shared.change(*self._names, name, None, empty) for name in new)):
-                if isinstance(said, Exception):
-                    raise RuntimeError(str(said)) from said  # noqa: TRY004
+        found = self._breakers.everything(events)
         for event in events:
-            self._note(event, decode(found.get(event)), "")
+            self._note(event, found[event], "")
 
     def _tell_failures(self, seat: _Seat) -> None:
         strain, switches = seat.parts.strain, seat.parts.switches

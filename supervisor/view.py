@@ -72,6 +72,7 @@ class SlotView:
         cpu_s: of the process; None when it is gone or not ours to see.
         rss: resident memory of the process; None likewise.
         dropped: reports that did not fit into the pipe.
+        deferred: entries that wait for the circuit breaker of their event.
         lent: entries that waited behind a long one and were lent to other slots.
         next_spawn_s: until the next process is started, None when none is due.
         wait, batch: queue wait and batch size.
@@ -95,6 +96,7 @@ class SlotView:
     rss: int | None = None
     dropped: int = 0
     lent: int = 0
+    deferred: int = 0
     next_spawn_s: float | None = None
     wait: Counts | None = None
     batch: Counts | None = None
@@ -153,6 +155,21 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerView:
+    """A circuit breaker, as the pool goes by it.
+
+    Arguments:
+        state: `closed`, `open` or `half-open`.
+        due_s: seconds until an entry may be tried, where it is not closed; infinity: not before it is closed.
+        opened: how often it has opened in the whole fleet, ever.
+    """
+
+    state: str
+    due_s: float
+    opened: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolView:
     """What is known of a pool.
 
@@ -176,6 +193,7 @@ class PoolView:
         swept: `ipc.cells.Swept` in lower case -> what sweeps have done to the group, ever.
         sizes: how many slots there should be.
         root: pid of the root above the master, None when there is none.
+        breakers: event -> its circuit breaker.
     """
 
     identity: Identity
@@ -197,6 +215,7 @@ class PoolView:
     swept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SWEPT, 0))
     sizes: Sizes = field(default_factory=Sizes)
     root: int | None = None
+    breakers: dict[str, BreakerView] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:

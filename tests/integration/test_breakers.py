@@ -11,6 +11,7 @@ from support_servers import Server
 
 from rsq.streams import breaker as shared
 from rsq.streams import keys
+from rsq.streams.group import pack
 from rsq.supervisor.breakers import Breakers
 from rsq.worker.breaker import Asked, Breaker, Ended, Failed, Forced, Limits, Phase, runs
 
@@ -23,10 +24,10 @@ def caller(server: Server) -> Callable[..., list[Any]]:
     client: Any = server.client()
     connection = client.connection_pool.get_connection()
 
-    def call(*packed: bytes) -> list[Any]:
-        connection.send_packed_command([b"".join(packed)])
+    def call(*commands: tuple[Any, ...]) -> list[Any]:
+        connection.send_packed_command([b"".join(pack(*words) for words in commands)])
         replies = []
-        for _ in packed:
+        for _ in commands:
             try:
                 replies.append(connection.read_response())
             except Exception as error:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
 OWNERS = {
     "click": {
         "supervisor/benchcli.py",
+        "supervisor/breakercli.py",
         "supervisor/cli.py",
         "supervisor/operate.py",
         "supervisor/fleetcli.py",

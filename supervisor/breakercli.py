@@ -1,0 +1,73 @@
+"""`rsq breaker`: look at the circuit breakers of a fleet, open and close them by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from .breakers import Shown
+from .fleetcli import _fleet, _print
+from .options import group_options
+from .printable import one_line
+
+
+@click.group("breaker")
+def breaker() -> None:
+    """Look at the circuit breakers of events, open and close them."""
+
+
+@breaker.command("list")
+@group_options
+@click.option("--json", "as_json", is_flag=True, help="As one JSON list.")
+def show(as_json: bool, stream: str, group: str, **place: Any) -> None:
+    """Show the circuit breakers of a group."""
+    with _fleet(stream, group, **place) as fleet:
+        found = fleet.breakers()
+    if as_json:
+        click.echo(json.dumps([one.as_json() for one in found]))
+        return
+    if not found:
+        click.echo("no event has a circuit breaker")
+        return
+    _print(_table(found))
+
+
+@breaker.command("open")
+@click.argument("event")
+@group_options
+def open_(event: str, stream: str, group: str, **place: Any) -> None:
+    """Call no handler of EVENT any more, until the breaker is closed by hand."""
+    _turn(event, stream, group, place, closed=False)
+
+
+@breaker.command()
+@click.argument("event")
+@group_options
+def close(event: str, stream: str, group: str, **place: Any) -> None:
+    """Let handlers of EVENT be called again, from now on."""
+    _turn(event, stream, group, place, closed=True)
+
+
+def _turn(event: str, stream: str, group: str, place: dict[str, Any], *, closed: bool) -> None:
+    with _fleet(stream, group, **place) as fleet:
+        changed = (fleet.close_breaker if closed else fleet.open_breaker)(event)
+    words = "closed" if closed else "open, until it is closed by hand"
+    already = "" if changed else " already"
+    click.echo(f"{one_line(stream)} / {one_line(group)}: {one_line(event)} is {words}{already}")
+
+
+def _table(found: list[Shown]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("event", "state", "opened", "what comes next"):
+        made.add_column(title, justify="right" if title == "opened" else "left", no_wrap=True)
+    for one in found:
+        colour = {"closed": "green", "open": "red"}.get(one.state, "yellow")
+        made.add_row(
+            Text(one_line(one.event, 64)), Text(one.state, colour), str(one.opened), Text(one.prospect)
+        )
+    return made
