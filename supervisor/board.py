@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .view import BreakerView, PoolView, SlotView
+from .view import PoolView, SlotView
 
 _INDENT = 2
 _COLOURS = {
@@ -84,9 +84,8 @@ class Board:
             yield Padding(facts, (0, 0, 0, _INDENT))
         if self.view.state != "gone":
             yield Padding(_right(self.view), (0, 0, 0, _INDENT))
-            for event, breaker in self.view.breakers.items():
-                if breaker.state != "closed":
-                    yield Padding(_breaker(event, breaker, self.view), (0, 0, 0, _INDENT))
+            for words in _breakers(self.view):
+                yield Padding(Text(words, "yellow"), (0, 0, 0, _INDENT))
         columns = [_Column.of(spec, self.view) for spec in _SPECS]
         room = options.max_width - _INDENT
         gap = 2 if _width(columns, 2) <= room else 1
@@ -162,15 +161,21 @@ def _right(view: PoolView) -> Text:
     return Text(", ".join([*words, *(["paused"] if view.paused else [])]), "yellow" if bad else "dim")
 
 
-def _breaker(event: str, breaker: BreakerView, view: PoolView) -> Text:
-    """Return one line about a circuit breaker that is not closed."""
-    waits = sum(slot.deferred for slot in view.slots)
-    words = [f"circuit breaker of {event} is {breaker.state}"]
-    if math.isinf(breaker.due_s):
-        words.append("until it is closed by hand")
-    elif breaker.state == "open":
-        words.append(f"an entry is tried in {span(breaker.due_s)}")
-    return Text(", ".join([*words, f"{short(waits)} entries deferred"]), "yellow")
+def _breakers(view: PoolView) -> list[str]:
+    """Return one line about each circuit breaker that is not closed, and one about what waits for them."""
+    lines = []
+    for event, breaker in view.breakers.items():
+        if breaker.state == "closed":
+            continue
+        line = f"circuit breaker of {event} is {breaker.state}"
+        if math.isinf(breaker.due_s):
+            line += ", until it is closed by hand"
+        elif breaker.state == "open":
+            line += f", an entry is tried in {span(breaker.due_s)}"
+        lines.append(line)
+    if waits := sum(slot.deferred for slot in view.slots):
+        lines.append(f"{short(waits)} entries wait for circuit breakers")
+    return lines
 
 
 @dataclass(frozen=True)

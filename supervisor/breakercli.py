@@ -24,7 +24,7 @@ def breaker() -> None:
 def show(as_json: bool, stream: str, group: str, **place: Any) -> None:
     """Show the circuit breakers of a group."""
     with _fleet(stream, group, **place) as fleet:
-        found = fleet.breakers()
+        found = fleet.breakers.all()
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found]))
         return
@@ -52,7 +52,7 @@ def close(event: str, stream: str, group: str, **place: Any) -> None:
 
 def _turn(event: str, stream: str, group: str, place: dict[str, Any], *, closed: bool) -> None:
     with _fleet(stream, group, **place) as fleet:
-        changed = (fleet.close_breaker if closed else fleet.open_breaker)(event)
+        changed = (fleet.breakers.close if closed else fleet.breakers.open)(event)
     words = "closed" if closed else "open, until it is closed by hand"
     already = "" if changed else " already"
     click.echo(f"{one_line(stream)} / {one_line(group)}: {one_line(event)} is {words}{already}")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from ..streams import acl, keys
 from ..streams import pending as entries
@@ -24,14 +24,16 @@ from ..streams.deadletter import DeadLetters
 from ..streams.orders import WORKERS_MAX, Order, Orders
 from ..streams.pending import Pending
 from ..streams.survey import LAG_MOST, Survey, known, survey
-from ..worker.breaker import Forced, Phase, step
-from ..worker.breaker import Limits as BreakerLimits
 from . import checking
-from .breakers import Breakers, shown
-from .breakers import Shown as Breaker
+from .breakerbox import BreakerBox
 from .checking import Finding as Finding
 from .checking import Grade as Grade
 from .checking import Limits as Limits
+from .fleeterrors import FleetError as FleetError
+from .fleeterrors import NoBreaker as NoBreaker
+from .fleeterrors import NoGroup as NoGroup
+from .fleeterrors import NoInstance as NoInstance
+from .fleeterrors import NotInTime as NotInTime
 from .remaining import not_paused, not_sized, not_told, still_there
 from .suggesting import Suggestion as Suggestion
 from .suggesting import suggest
@@ -42,31 +44,6 @@ if TYPE_CHECKING:
     from .view import PoolView
 
 POLL_S = 0.25
-T = TypeVar("T")
-
-
-class FleetError(Exception):
-    """It cannot be done; one line for a person. Trouble with the server is redis-py's `RedisError`."""
-
-
-class NoGroup(FleetError):
-    """There is no such group, or no such stream."""
-
-    def __init__(self, stream: str, group: str) -> None:
-        """Put it into words."""
-        super().__init__(f"no group {group} on stream {stream}: check --stream and --group")
-
-
-class NoInstance(FleetError):
-    """There is no living instance of that name."""
-
-
-class NoBreaker(FleetError):
-    """No pool has ever had a circuit breaker for this event."""
-
-
-class NotInTime(FleetError):
-    """What was ordered is not done yet; the order stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,49 +323,10 @@ class Fleet:
             raise NoGroup(self.stream, self.group)
         return suggest(seen, target_s, least, most)
 
-    def breakers(self) -> list[Breaker]:
-        """Return the circuit breakers of the group's events, by name."""
-        shared = self._shared_breakers()
-        found = self._ask_for(shared.everything)
-        return [shown(event, found[event], shared.now_ms) for event in sorted(found)]
-
-    def open_breaker(self, event: str) -> bool:
-        """Let no handler of an event be called any more, until `close_breaker`; return whether it was not so.
-
-        Raises:
-            NoBreaker: no pool has ever had one for it.
-        """
-        return self._turn(event, Phase.OPEN)
-
-    def close_breaker(self, event: str) -> bool:
-        """Let the handlers of an event be called again; return whether they were not.
-
-        Raises:
-            NoBreaker: no pool has ever had one for it.
-        """
-        return self._turn(event, Phase.CLOSED)
-
-    def _turn(self, event: str, phase: Phase) -> bool:
-        shared = self._shared_breakers()
-        found = self._ask_for(shared.everything)
-        if event not in found:
-            known = ", ".join(sorted(found)) or "none"
-            words = f"no circuit breaker for event {event}; there are: {known}"
-            raise NoBreaker(f"{self.stream} / {self.group}: {words}")
-        wanted = step(found[event], BreakerLimits(), Forced(phase), 0)
-        self._ask_for(lambda: shared.apply(event, BreakerLimits(), Forced(phase)))
-        return wanted != found[event] and (phase, found[event].phase) != (Phase.CLOSED, Phase.CLOSED)
-
-    def _shared_breakers(self) -> Breakers:
-        return Breakers(self.stream, self.group, self._asker.ask)
-
-    def _ask_for(self, ask: Callable[[], T]) -> T:
-        try:
-            return ask()
-        except RuntimeError as error:
-            if isinstance(error.__cause__, RedisError):
-                raise error.__cause__ from None
-            raise
+    @property
+    def breakers(self) -> BreakerBox:
+        """The circuit breakers of the group's events: all, open, close."""
+        return BreakerBox(self.stream, self.group, self._asker.ask)
 
     @property
     def dead_letters(self) -> DeadLetters:

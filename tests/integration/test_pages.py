@@ -10,7 +10,11 @@ import pytest
 from support_fleet import GROUP, STREAM, Fleet
 from support_servers import Server
 
+from rsq import Breaker
 from rsq.streams.letter import write_command
+from rsq.worker.breaker import Limits
+from rsq.worker.fuse import fuses
+from rsq.worker.router import check_routes
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -55,6 +59,15 @@ def test_as_a_library(server: Server, capsys: pytest.CaptureFixture[str]) -> Non
     assert "there is no instance web-9" in shown
     assert server.client().xlen(f"{STREAM}:dlq") == 0
     assert server.client().xlen(STREAM) == 4
+
+
+def test_of_breakers(server: Server) -> None:
+    """The router of the page has one, with the defaults that the table says."""
+    app = run("breakers.md", server)["app"]
+    (fuse,) = fuses(app.routes, 0.0)
+    check_routes(app.routes, "page:app")
+    assert (fuse.event, fuse.while_open) == (b"mail", "defer")
+    assert fuse.limits == Breaker().limits() == Limits(5, 60_000, 30_000, 1)
 
 
 def test_of_handlers(server: Server) -> None:

@@ -144,7 +144,7 @@ def test_json_has_these_keys() -> None:
     assert list(value) == [
         "stream", "group", "stream_exists", "group_exists", "length", "lag", "lag_known", "pending",
         "last_delivered", "oldest_unread", "oldest_pending", "untouched_s", "dlq", "dead_letters", "leader",
-        "epoch", "paused", "swept", "instances", "consumers",
+        "epoch", "paused", "swept", "breakers", "instances", "consumers",
     ]  # fmt: skip
     assert value["oldest_pending"] == {
         "id": "1699999000000-0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ from rsq.ipc.cells import CELL, D, Desk
 from rsq.ipc.limit import pack, unpack
 from rsq.streams.connection import Target
 from rsq.streams.entry import Message
+from rsq.worker.breaker import Limits
+from rsq.worker.fuse import Breaker, fuses
 from rsq.worker.handler import Handler
 from rsq.worker.router import Router, check_routes
 from rsq.worker.signature import HandlerError
@@ -290,3 +293,49 @@ def test_any_router_is_refused_or_sends_each_event_to_its_own_function(names: li
     call = ways(app).call
     for number, events in enumerate(names):
         assert [call(message(event)) for event in events] == [number] * len(events)
+
+
+@pytest.mark.parametrize(
+    ("breaker", "words"),
+    [
+        (Breaker(failures=0), "a breaker opens after 1 to 1000 failures, not 0"),
+        (Breaker(failures=2.5), "failures is a number, not 2.5"),  # type: ignore[arg-type]
+        (Breaker(window="soon"), "'soon' is no duration"),
+        (Breaker(window=None), "window and reset are durations"),  # type: ignore[arg-type]
+        (Breaker(reset=0), "a duration must be more than nothing"),
+        (Breaker(reset="1000000w"), "at most 1000000000 s"),
+        (Breaker(successes=0), "must be more than nothing"),
+        (Breaker(while_open="wait"), "while_open is one of defer, pause, dead-letter, not 'wait'"),  # type: ignore[arg-type]
+        (5, "breaker is a Breaker(...), not 5"),
+    ],
+)
+def test_a_breaker_that_makes_no_sense(breaker: Any, words: str) -> None:
+    app = Router()
+    app.on("mail", breaker=breaker)(print)
+    with pytest.raises(HandlerError, match=re.escape(words)):
+        check_routes(app.routes, "app:app")
+
+
+def test_breakers_that_have_no_room() -> None:
+    app = Router()
+    app.on(*(f"event-{n}" for n in range(33)), breaker=Breaker())(print)
+    with pytest.raises(HandlerError, match="app:app: 33 events have a breaker, at most 32 can"):
+        check_routes(app.routes, "app:app")
+    app = Router()
+    app.batch("ä" * 33, size=2, wait=0, breaker=Breaker())(print)
+    with pytest.raises(HandlerError, match="an event with a breaker has a name of at most 64 bytes"):
+        check_routes(app.routes, "app:app")
+
+
+def test_each_event_has_a_breaker_of_its_own() -> None:
+    app = Router()
+    app.on("a", "b", breaker=Breaker(3, "1m", "500ms", 2, "pause"), timeout=5)(print)
+    app.on("c")(print)
+    app.on("d", breaker=Breaker(reset="2m"))(print)
+    found = [(one.event, one.limits, one.while_open, one.limit_ms) for one in fuses(app.routes, 0.0)]
+    wanted = Limits(3, 60_000, 500, 2)
+    assert found == [
+        (b"a", wanted, "pause", 15_000),
+        (b"b", wanted, "pause", 15_000),
+        (b"d", Limits(5, 60_000, 120_000, 1), "defer", 120_000),
+    ]

@@ -1,0 +1,49 @@
+"""What a batch handler depends on is down: a call that raises is one failure; one entry is tried, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support_pool import Pool, numbers, until
+
+ROUTER = """
+    from rsq import Breaker, Router
+    handle = Router()
+    @handle.batch("mail", "post", size=10, wait=0.02, breaker=Breaker(3, "1m", "200ms"))
+    def mails(messages):
+        for message in messages:
+            started(message)
+        ledger().hincrby("calls", len(messages))
+        if ledger().exists("DOWN".lower()):
+            FAIL
+        for message in messages:
+            finished(message)
+        return messages
+    """
+
+
+def run(make_pool: Callable[..., Pool], fail: str) -> Pool:
+    pool = make_pool(ROUTER.replace("FAIL", fail), "--max-attempts", "500", "--batch-max", "10")
+    pool.books.set("down", 1)
+    mails = pool.push(numbers(200), "mail")
+    pool.start()
+    pool.wait_log("circuit breaker of mail is open: 3 failures within 60 s")
+    pool.wait_log("circuit breaker of mail is open: a probe has failed", times=2)
+    posts = pool.push(numbers(20), "post")
+    until(lambda: pool.counters()["DEFERRED"] >= 150, "deferred entries")
+    assert len(pool.started()) <= 60, "the handler was called for all of them"
+    pool.books.delete("down")
+    pool.wait_finished([*mails, *posts])
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact([*mails, *posts], restarted={entry: n for entry, n in pool.started().items() if n > 1})
+    assert pool.hash("calls").get("1", 0) >= 3, "entries were not tried alone"
+    return pool
+
+
+def test_by_an_exception(make_pool: Callable[..., Pool]) -> None:
+    run(make_pool, 'raise ConnectionError("down")')
+
+
+def test_by_death(make_pool: Callable[..., Pool]) -> None:
+    run(make_pool, "os.kill(os.getpid(), signal.SIGKILL)")
