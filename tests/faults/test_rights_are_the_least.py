@@ -133,6 +133,41 @@ def test_a_fleet_and_those_who_operate_it_can_do_all_they_have_to(
     assert client.acl_log() == []
 
 
+def test_a_pool_with_a_breaker(own_server: Server, make_own_pool: Callable[..., Pool]) -> None:
+    """It opens, one entry is tried, it closes; and it is looked at and turned by hand."""
+    pool = make_own_pool(
+        """
+        from rsq import Breaker, Router
+        handle = Router()
+        @handle.on("mail", breaker=Breaker(2, "1m", "100ms"))
+        def mail(message):
+            started(message)
+            if ledger().exists("down"):
+                raise ConnectionError("down")
+            finished(message)
+        """,
+        "--max-attempts", "100",
+    )  # fmt: skip
+    url = login(own_server)
+    pool.books.set("down", 1)
+    ids = pool.push(numbers(5), "mail")
+    pool.start("--redis", url)
+    pool.wait_log("circuit breaker of mail is open: a probe has failed")
+    pool.books.delete("down")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    for words in ("breaker list --json", "breaker open mail", "breaker close mail", "status --group workers"):
+        done = subprocess.run(
+            [sys.executable, "-m", "rsq.supervisor.operate", *words.split(), "--redis", url],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, f"rsq {words}: {done.stdout}"
+        assert "mail" in done.stdout or words.startswith("status")
+    assert pool.stop() == 0
+    client: Any = pool.redis
+    assert client.acl_log() == []
+
+
 def test_a_producer_can_do_all_it_has_to(server: Server) -> None:
     admin: Any = server.client()
     admin.acl_log_reset()

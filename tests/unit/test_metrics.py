@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support_shared import child, shared, stay
 
+from rsq.ipc.breakers import Row, Shown, State
 from rsq.ipc.cells import CHARGED, D, DeskState, P, PoolState, S, SeatState
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Journal, Kind, Outcome
@@ -404,7 +405,36 @@ def test_a_reader_needs_no_more_than_permission_to_read(segment: Segment) -> Non
 # Exposition
 
 
+def _breaker(segment: Segment, *states: State) -> None:
+    """Let a worker have registered breakers, and the keeper have spoken about them."""
+    for slot in map(segment.slot, (0, 1)):
+        slot.strain.register([Row(b"event-%d" % n, 5, 1, 1, 1, 1) for n in range(len(states))])
+        slot.switches.set(slot.strain.registered, states)
+
+
+def test_breakers_are_those_that_the_keeper_has_spoken_about(segment: Segment) -> None:
+    assert snapshot(segment).breakers == {}
+    due = time.monotonic() + 60
+    _breaker(segment, State(), State(Shown.OPEN, due, 3), State(Shown.HALF_OPEN, 0.0, 4), State(Shown.OPEN))
+    found = snapshot(segment, now=due - 60).breakers
+    assert {name: (one.state, one.due_s, one.opened) for name, one in found.items()} == {
+        "event-0": ("closed", math.inf, 0),
+        "event-1": ("open", 60.0, 3),
+        "event-2": ("half-open", 0.0, 4),
+        "event-3": ("open", math.inf, 0),
+    }
+    samples = _exposed(segment)
+    assert [_value(samples, "rsq_breaker_state", event=f"event-{n}") for n in range(4)] == [0, 1, 2, 1]
+    assert _value(samples, "rsq_breaker_openings_total", event="event-2") == 4
+    segment.slot(0).strain.register([Row(b'x"\n\xff', 5, 1, 1, 1, 1)])  # nothing was said about it yet
+    assert snapshot(segment).breakers.keys() == found.keys()
+    segment.slot(0).switches.set(segment.slot(0).strain.registered, [State()])
+    assert snapshot(segment).breakers.keys() == {*found.keys(), 'x"\\n\\xff'}
+    assert _exposed(segment)
+
+
 def test_documentation_and_collector_name_the_same_metrics(segment: Segment) -> None:
+    _breaker(segment, State())
     table = re.findall(r"^\| `(rsq_\w+)` \| (\w+) \| ([^|]*)\| (.+) \|$", DOCS.read_text(), re.MULTILINE)
     documented = {
         name: (kind, {part.strip() for part in labels.split(",") if part.strip()})

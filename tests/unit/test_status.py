@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -25,7 +26,7 @@ from rsq.ipc.ledger import C
 from rsq.ipc.segment import Identity, Segment
 from rsq.supervisor.board import memory, rate, short, span
 from rsq.supervisor.status import NOTHING_FOUND, Filters, as_json, find, render, run
-from rsq.supervisor.view import CAUSES, COUNTERS, Current, PoolView, SlotView
+from rsq.supervisor.view import CAUSES, COUNTERS, BreakerView, Current, PoolView, SlotView
 
 WHO = Identity("orders", "mailer", "web-1")
 PROGRAM = """
@@ -128,6 +129,26 @@ def test_a_terminal_without_unicode() -> None:
     lines = _printed(VIEW, 80, encoding="ascii")
     assert lines[0].startswith("* orders / mailer @ web-1")
     "".join(lines).encode("ascii")
+
+
+def test_breakers_that_are_not_closed() -> None:
+    breakers = {
+        "a": BreakerView("closed", math.inf, 1),
+        "b": BreakerView("open", 12.0, 1),
+        "c": BreakerView("open", math.inf, 1),
+        "d": BreakerView("half-open", 0.0, 1),
+    }
+    view = replace(VIEW, breakers=breakers, slots=(replace(BUSY, deferred=3), replace(BUSY, deferred=4)))
+    shown = [line.strip() for line in _printed(view, 80)]
+    assert shown[3:7] == [
+        "circuit breaker of b is open, an entry is tried in 12s",
+        "circuit breaker of c is open, until it is closed by hand",
+        "circuit breaker of d is half-open",
+        "7 entries wait for circuit breakers",
+    ]
+    assert as_json(view)["breakers"]["b"] == {"state": "open", "probe_in_s": 12.0, "opened": 1}
+    assert as_json(view)["breakers"]["c"]["probe_in_s"] is None
+    assert as_json(view)["total"]["waiting_for_breaker"] == 7
 
 
 def test_a_pool_whose_master_is_gone() -> None:
