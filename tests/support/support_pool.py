@@ -74,6 +74,8 @@ def until(condition: Callable[[], T], what: str = "the condition", deadline_s: f
 class Pool:
     """One `rsq-supervisor` process."""
 
+    stream, group, target = "events", "workers", "app:handle"  # what `options` must say if it is another
+
     def __init__(
         self,
         server: Server,
@@ -124,7 +126,7 @@ class Pool:
         self.log_path = self.folder / f"log-{self._starts}"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, "app:handle"],
+                [*wrapper, sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, self.target],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -425,7 +427,7 @@ class Pool:
 
     def consumers(self) -> dict[str, int]:
         """Return consumer -> how many entries it has pending."""
-        rows: Any = self.redis.xinfo_consumers("events", "workers")
+        rows: Any = self.redis.xinfo_consumers(self.stream, self.group)
         return {row["name"].decode(): row["pending"] for row in rows}
 
     def wait_successor(self, of: int, slot: int = 0) -> int:
@@ -487,10 +489,10 @@ class Pool:
     def unread(self) -> int:
         """Return how many entries the group has not delivered yet."""
         last: Any = self._group()["last-delivered-id"]
-        return len(self.redis.xrange("events", min=b"(" + last))  # type: ignore[arg-type]
+        return len(self.redis.xrange(self.stream, min=b"(" + last))  # type: ignore[arg-type]
 
     def _group(self) -> dict[str, Any]:
-        (group,) = self.redis.xinfo_groups("events")
+        (group,) = self.redis.xinfo_groups(self.stream)
         found: dict[str, Any] = {k.decode() if isinstance(k, bytes) else k: v for k, v in group.items()}
         return found
 
@@ -502,7 +504,9 @@ class Pool:
     def dead(self) -> dict[str, DeadLetter]:
         """Return the dead letters by the id of the original entry."""
         letters = [
-            letter for letter in DeadLetters(self.redis, "events").iterate() if isinstance(letter, DeadLetter)
+            letter
+            for letter in DeadLetters(self.redis, self.stream).iterate()
+            if isinstance(letter, DeadLetter)
         ]
         found = {letter.origin_id: letter for letter in letters}
         assert len(found) == len(letters), "an entry was dead-lettered twice"

@@ -1,0 +1,214 @@
+"""The pages about moving here: their code runs as it stands there, and their tables leave nothing out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import redis_stream_queue as rsqueue
+from support_migrate import PAGES, Move, blocks, commands, orders, page, rows
+from support_pool import until
+from support_servers import Server
+
+from rsq.supervisor.cli import command as supervisor
+from rsq.supervisor.operate import cli as operate
+
+TESTS = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
+COMMANDS = [
+    (name, at)
+    for name in NAMES
+    for at in range(sum(words[0] == "rsq-supervisor" for words in commands(name)))
+]
+BOTH = ["redis-stream-queue"]  # pages whose consumers read the stream that the pool reads
+Mover = Callable[..., Move]
+
+
+@pytest.fixture
+def moved(server: Server, tmp_path: Path) -> Iterator[Mover]:
+    """Return a function (page, command=0) -> Move."""
+    made: list[Move] = []
+
+    def make(name: str, command: int = 0) -> Move:
+        made.append(Move(server, tmp_path, name, command))
+        return made[-1]
+
+    yield make
+    for move in made:
+        move.discard()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_there_and_back(moved: Mover, name: str) -> None:
+    """Old consumers alone, beside the pool, the pool alone, and old ones again: each order once."""
+    move = moved(name)
+    worker = move.run("worker.py")
+    move.wait_group()
+    move.place(orders(0, 20))
+    move.wait_finished(range(20))
+    move.pool.start()
+    move.place(orders(20, 200))
+    move.wait_finished(range(200))
+    worker.stop()
+    move.place(orders(200, 220), side="after")
+    move.place(orders(220, 240))
+    move.wait_finished(range(240))
+    move.pool.wait_settled()
+    assert move.pool.stop() == 0
+    handled = move.pool.counters()["HANDLED"]
+    assert 40 <= handled <= 220
+    move.run("worker.py")
+    move.place(orders(240, 260))
+    move.wait_finished(range(260))
+    move.pool.wait_settled()
+    assert move.started() == move.finished() == dict.fromkeys(range(260), 1)
+    assert move.pool.counters()["HANDLED"] == handled
+    assert move.pool.dead() == {}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_it_had_in_hand_is_taken_over(moved: Mover, name: str) -> None:
+    """An old consumer is killed with an order in hand, which nobody else has; the pool books it."""
+    move = moved(name)
+    worker = move.run("worker.py")
+    move.wait_group()
+    move.place([{"order": 1, "waits": 1}])
+    until(lambda: move.started() == {1: 1}, "the start of the order")
+    worker.kill()
+    move.pool.release("go")
+    move.pool.start("--lease", "1", "--consumer-ttl", "1")
+    move.wait_finished([1])
+    move.pool.wait_settled()
+    until(lambda: all(name.startswith("test:") for name in move.pool.consumers()), "its removal")
+    assert move.pool.stop() == 0
+    assert (move.started(), move.finished()) == ({1: 2}, {1: 1})
+    assert move.pool.counters()["HANDLED"] == 1
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_the_pool_hands_back_is_taken_over(moved: Mover, server: Server, name: str) -> None:
+    """The pool stops while an order waits for its retry; old consumers book it, and the rest."""
+    if name == "redis-stream-queue" and server.version < (7,):
+        pytest.skip("before Redis 7 it cannot take anything over")
+    move = moved(name)
+    worker = move.run("worker.py")
+    move.wait_group()
+    worker.stop()
+    move.pool.start("--backoff-base", "600", "--backoff-max", "600")
+    move.place([{"order": 1, "bad": 1}, {"order": 2}])
+    until(lambda: move.started().keys() == {1, 2} and move.pool.counters()["FAILED"] == 1, "the failure")
+    assert move.pool.stop() == 0
+    assert move.pool.pending() == 1
+    move.pool.release("mended")
+    move.run("worker.py")
+    move.place([{"order": 3}])
+    move.wait_finished([1, 2, 3])
+    move.pool.wait_settled()
+    assert (move.started(), move.finished()) == ({1: 2, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 1})
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_only_the_culprits_are_dead_letters(moved: Mover, name: str, command: int) -> None:
+    """Of a hundred orders one raises and one kills: those two are tried thrice, the others once."""
+    move = moved(name, command)
+    placed = orders(0, 100)
+    placed[30]["bad"] = placed[60]["kills"] = 1
+    move.place(placed, side="before" if name in BOTH else "after")
+    ids = [entry.decode() for entry, _ in move.pool.redis.xrange(move.pool.stream)]  # type: ignore[union-attr]
+    assert len(ids) == 100
+    assert move.pool.run() == 0, move.pool.log()
+    move.pool.assert_books(ids, dead=[ids[30], ids[60]])
+    assert move.pool.dead()[ids[60]].reason == "crash: SIGKILL"
+    finished = set(range(100)) - {30, 60}
+    assert move.finished().keys() == finished
+    if "list" not in move.pool.target:  # the first call of a list may be repeated, one by one
+        assert move.finished() == dict.fromkeys(finished, 1)
+        assert move.started() == dict.fromkeys(finished, 1) | {30: 3, 60: 3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_code_compiles(name: str) -> None:
+    found = re.findall(r"```python\n(.*?)```", page(name), re.DOTALL)
+    assert found
+    assert len(found) == len(blocks(name)), "a block of Python has no name of a file"
+    for source in found:
+        compile(source, name, "exec")
+
+
+# The tables
+
+
+SETTINGS: list[tuple[str, str, list[Any]]] = [
+    ("redis-stream-queue", "ConsumerConfig", [rsqueue.ConsumerConfig]),
+    ("redis-stream-queue", "StreamConsumer", [rsqueue.StreamConsumer]),
+    ("redis-stream-queue", "ConsumerMetrics", [rsqueue.ConsumerMetrics]),
+    (
+        "redis-stream-queue",
+        "ConsumerGroup",
+        [rsqueue.ConsumerGroup, *(vars(rsqueue.ConsumerGroup)[name] for name in ("stats", "health_check"))],
+    ),
+    (
+        "redis-stream-queue",
+        "StreamStats",
+        [rsqueue.StreamStats, rsqueue.ConsumerInfo, rsqueue.PendingEntry],
+    ),
+    ("redis-stream-queue", "StreamProducer", [rsqueue.StreamProducer]),
+    ("redis-stream-queue", "ProducerMetrics", [rsqueue.ProducerMetrics]),
+    (
+        "redis-stream-queue",
+        "StreamClient",
+        [rsqueue.StreamClient, rsqueue.StreamClient.from_url, rsqueue.StreamClient.from_cluster],
+    ),
+    ("redis-stream-queue", "RetryHandler", [rsqueue.RetryHandler]),
+]
+
+
+def _names(thing: Any) -> set[str]:
+    """Return the names of what a function takes, or of what a value consists of."""
+    if dataclasses.is_dataclass(thing):
+        return {field.name for field in dataclasses.fields(thing)}
+    return inspect.signature(thing).parameters.keys() - {"self"}
+
+
+def _theirs(name: str, section: str) -> set[str]:
+    """Return all names in the first column of the tables of a section."""
+    cells = " ".join(row[0] for row in rows(name, section))
+    return set(re.findall(r"`[-(]*([\w-]+)", cells)) | set(re.findall(r"`(--?[\w-]+)", cells))
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "things"), SETTINGS, ids=lambda part: part if isinstance(part, str) else ""
+)
+def test_every_setting_has_its_row(name: str, section: str, things: list[Any]) -> None:
+    wanted = set().union(*map(_names, things))
+    assert wanted
+    assert wanted - _theirs(name, section) == set()
+
+
+def _options(command: click.Command) -> set[str]:
+    """Return the options of a command and of all below it."""
+    found = {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return found.union(*map(_options, below))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README"])
+def test_what_it_names_of_ours_exists(name: str) -> None:
+    """Options in the commands and in the last column of the tables, metrics and tests anywhere."""
+    cells = [row[-1] for row in rows(name, "")]
+    words = {word for cell in cells for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", cell)}
+    words |= {word for command in commands(name) for word in command if word.startswith("--")}
+    assert words - _options(supervisor) - _options(operate) == set()
+    known = set(re.findall(r"`(rsq_\w+)`", (PAGES.parent / "metrics.md").read_text()))
+    metrics = set(re.findall(r"\brsq_\w+", page(name)))
+    assert {metric.removesuffix("_bucket") for metric in metrics} - known == set()
+    for file, test in re.findall(
+        r"`((?:compat|faults|integration|unit)/\w+\.py)(?:::(test_\w+))?`", page(name)
+    ):
+        assert re.search(rf"^def {test or 'test_'}", (TESTS / file).read_text(), re.MULTILINE), (file, test)
