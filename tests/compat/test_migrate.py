@@ -12,11 +12,15 @@ from typing import Any
 import click
 import pytest
 import redis_stream_queue as rsqueue
+import redis_streams.consumer
+import redis_streams.monitor
+import redis_streams.producer
 import streamix_queue
+from redis_streams.scaler import Scaler
 from streamix_queue.consumer import ConsumerEngine
 from streamix_queue.transport import RedisStreamTransport
 from support_migrate import PAGES, Move, blocks, commands, orders, page, rows
-from support_pool import until
+from support_pool import Pool, until
 from support_servers import Server
 
 from rsq.supervisor.cli import command as supervisor
@@ -29,7 +33,11 @@ COMMANDS = [
     for name in NAMES
     for at in range(sum(words[0] == "rsq-supervisor" for words in commands(name)))
 ]
-BOTH = ["redis-stream-queue", "streamix-queue"]  # pages whose consumers read the stream that the pool reads
+BOTH = [
+    "redis-stream-queue",
+    "streamix-queue",
+    "redis-streams",
+]  # pages whose consumers read the stream that the pool reads
 READERS = ["redis-stream-queue"]  # whose consumers read what our producer writes
 ATTEMPTS = {"streamix-queue": 4}  # of a page's router, where they are not the pool's
 Mover = Callable[..., Move]
@@ -112,6 +120,10 @@ def test_what_the_pool_hands_back_is_taken_over(moved: Mover, server: Server, na
     assert move.pool.pending() == 1
     move.pool.release("mended")
     move.run("worker.py")
+    if (move.before / "monitor.py").exists():  # nobody else takes anything over
+        until(lambda: all(idle >= 1500 for idle in idle_ms(move.pool).values()), "slots that are idle")
+        move.wait_group("worker-1")
+        move.run("-c", "import monitor; monitor.clean(1500)").end()
     move.place([{"order": 3}])
     move.wait_finished([1, 2, 3])
     move.pool.wait_settled()
@@ -146,6 +158,12 @@ def test_all_code_compiles(name: str) -> None:
         compile(source, name, "exec")
 
 
+def idle_ms(pool: Pool) -> dict[str, int]:
+    """Return slot -> milliseconds since its last command, in the group."""
+    rows: Any = pool.redis.xinfo_consumers(pool.stream, pool.group)
+    return {row["name"].decode(): row["idle"] for row in rows if row["name"].startswith(b"test:")}
+
+
 # The tables
 
 
@@ -174,6 +192,11 @@ SETTINGS: list[tuple[str, str, list[Any]]] = [
     ("streamix-queue", "consume", [streamix_queue.consume]),
     ("streamix-queue", "publish", [streamix_queue.publish]),
     ("streamix-queue", "ConsumerEngine", [ConsumerEngine, RedisStreamTransport]),
+    ("redis-streams", "Consumer", [redis_streams.consumer.Consumer]),
+    ("redis-streams", "Producer", [redis_streams.producer.Producer]),
+    ("redis-streams", "Monitor", [redis_streams.monitor.Monitor]),
+    ("redis-streams", "Monitor's ConsumerMetrics", [redis_streams.monitor.ConsumerMetrics]),
+    ("redis-streams", "Scaler", [Scaler, Scaler.get_scale_decision]),
 ]
 
 

@@ -104,6 +104,10 @@ class Program:
                 child.kill()
         self.process.wait(DEADLINE_S)
 
+    def end(self) -> None:
+        """Wait until it has ended, well."""
+        assert self.process.wait(DEADLINE_S) == 0, self.log()
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Tell it to end, and wait until it has."""
         self.process.send_signal(number)
@@ -143,9 +147,8 @@ class Move:
         return text.replace(ADDRESS, self.server.tcp_url)
 
     def run(self, *words: str) -> Program:
-        """Start a program that was there before: a Python file, or a module and its arguments."""
-        python = [sys.executable, *(["-m"] if not words[0].endswith(".py") else []), *words]
-        self.programs.append(Program(python, self.before, self.pool.environment))
+        """Start Python with these words, where what was there before lies."""
+        self.programs.append(Program([sys.executable, *words], self.before, self.pool.environment))
         return self.programs[-1]
 
     def place(self, orders: Iterable[dict[str, Any]], side: str = "before") -> None:
@@ -159,10 +162,11 @@ class Move:
             check=True,
         )
 
-    def wait_group(self) -> None:
-        """Wait until the group is there."""
+    def wait_group(self, consumer: str | None = None) -> None:
+        """Wait until the group is there, with a consumer if one is given."""
         redis, stream = self.pool.redis, self.pool.stream
         until(lambda: redis.exists(stream) and redis.xinfo_groups(stream), "the group")
+        until(lambda: consumer is None or consumer in self.pool.consumers(), f"consumer {consumer}")
 
     def started(self) -> dict[int, int]:
         """Return how often each order was begun."""
