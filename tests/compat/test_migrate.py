@@ -33,11 +33,8 @@ COMMANDS = [
     for name in NAMES
     for at in range(sum(words[0] == "rsq-supervisor" for words in commands(name)))
 ]
-BOTH = [
-    "redis-stream-queue",
-    "streamix-queue",
-    "redis-streams",
-]  # pages whose consumers read the stream that the pool reads
+# Pages whose consumers read what the pool reads.
+BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written"]
 READERS = ["redis-stream-queue"]  # whose consumers read what our producer writes
 ATTEMPTS = {"streamix-queue": 4}  # of a page's router, where they are not the pool's
 Mover = Callable[..., Move]
@@ -49,7 +46,7 @@ def moved(server: Server, tmp_path: Path) -> Iterator[Mover]:
     made: list[Move] = []
 
     def make(name: str, command: int = 0) -> Move:
-        made.append(Move(server, tmp_path, name, command))
+        made.append(Move(server, tmp_path / str(len(made)), name, command))
         return made[-1]
 
     yield make
@@ -147,6 +144,23 @@ def test_only_the_culprits_are_dead_letters(moved: Mover, name: str, command: in
     if "list" not in move.pool.target:  # the first call of a list may be repeated, one by one
         assert move.finished() == dict.fromkeys(finished, 1)
         assert move.started() == dict.fromkeys(finished, 1) | dict.fromkeys((30, 60), ATTEMPTS.get(name, 3))
+
+
+def test_replay(moved: Mover, server: Server) -> None:
+    """What one group has handled, another handles once more, and ends; so did the loop, in its own way."""
+    move = moved("hand-written", 0)
+    move.place(orders(0, 50))
+    assert move.pool.run() == 0, move.pool.log()
+    before = move.pool.redis.xinfo_groups("orders")
+    again = moved("hand-written", 1)
+    assert again.pool.start(ready=False).wait() == 0, again.pool.log()
+    assert move.started() == move.finished() == dict.fromkeys(range(50), 2)
+    groups: Any = move.pool.redis.xinfo_groups("orders")
+    assert [group for group in groups if group["name"] == b"mailer"] == before
+    assert [group["pending"] for group in groups] == [0, 0]
+    old = "import worker; old = worker.Processor(sys.argv[1], 'orders', 'mailer'); old.replay()"
+    move.run("-c", f"import sys; {old}; assert old.health()['pending'] == 0", server.tcp_url).end()
+    assert move.started() == move.finished() == dict.fromkeys(range(50), 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -129,7 +129,7 @@ class Move:
         self.server, self.name = server, name
         self.before, self.after = folder / "before", folder / "after"
         for path in (self.before, self.after):
-            path.mkdir()
+            path.mkdir(parents=True)
             (path / "shop.py").write_text(SHOP)
         for file, source in blocks(name).items():
             (folder / file).write_text(self.here(source))
