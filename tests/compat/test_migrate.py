@@ -35,6 +35,11 @@ COMMANDS = [
 ]
 # Pages whose consumers read what the pool reads.
 BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written"]
+# Those whose queue no pool can read, and when that is empty, as the page says.
+EMPTY: dict[str, Callable[[Any], bool]] = {
+    "celery": lambda redis: not redis.llen("celery") and not redis.hlen("unacked"),
+}
+QUEUES = list(EMPTY)
 READERS = ["redis-stream-queue"]  # whose consumers read what our producer writes
 ATTEMPTS = {"streamix-queue": 4}  # of a page's router, where they are not the pool's
 Mover = Callable[..., Move]
@@ -146,6 +151,31 @@ def test_only_the_culprits_are_dead_letters(moved: Mover, name: str, command: in
         assert move.started() == dict.fromkeys(finished, 1) | dict.fromkeys((30, 60), ATTEMPTS.get(name, 3))
 
 
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_queue_is_emptied_while_producers_switch(moved: Mover, name: str) -> None:
+    """Old workers and a pool, each with its own queue; then the pool alone, and the old ones again."""
+    pytest.importorskip(name)
+    move = moved(name)
+    old = move.run(*move.worker)
+    move.place(orders(0, 10))
+    move.wait_finished(range(10))
+    move.pool.start()
+    move.place(orders(10, 20), side="after")
+    move.place(orders(20, 30))
+    move.wait_finished(range(30))
+    until(lambda: EMPTY[name](move.pool.redis), "its empty queue")
+    old.stop()
+    move.place(orders(30, 40), side="after")
+    move.wait_finished(range(40))
+    move.pool.wait_settled()
+    assert move.pool.stop() == 0
+    assert move.pool.counters()["HANDLED"] == 20
+    move.run(*move.worker)
+    move.place(orders(40, 50))
+    move.wait_finished(range(50))
+    assert move.started() == move.finished() == dict.fromkeys(range(50), 1)
+
+
 def test_replay(moved: Mover, server: Server) -> None:
     """What one group has handled, another handles once more, and ends; so did the loop, in its own way."""
     move = moved("hand-written", 0)
@@ -221,6 +251,24 @@ def _names(thing: Any) -> set[str]:
     return inspect.signature(thing).parameters.keys() - {"self"}
 
 
+def _rows_of_options(name: str, section: str, commands: list[click.Command]) -> None:
+    """Check that every option of these commands has its row, by one of its names."""
+    theirs = _theirs(name, section)
+    options = [one.opts for command in commands for one in command.params if isinstance(one, click.Option)]
+    assert len(options) > 25
+    assert [opts for opts in options if not theirs.intersection(opts)] == []
+
+
+def test_every_option_of_celery_has_its_row() -> None:
+    pytest.importorskip("celery")
+    from celery.app import defaults
+    from celery.bin.worker import worker
+
+    _rows_of_options("celery", "celery worker", [worker])
+    for prefix in ("worker", "task"):
+        assert set(defaults.NAMESPACES[prefix]) - _theirs("celery", f"Settings {prefix}_") == set()
+
+
 def _theirs(name: str, section: str) -> set[str]:
     """Return all names in the first column of the tables of a section."""
     cells = " ".join(row[0] for row in rows(name, section))
@@ -248,7 +296,13 @@ def test_what_it_names_of_ours_exists(name: str) -> None:
     """Options in the commands and in the last column of the tables, metrics and tests anywhere."""
     cells = [row[-1] for row in rows(name, "")]
     words = {word for cell in cells for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", cell)}
-    words |= {word for command in commands(name) for word in command if word.startswith("--")}
+    words |= {
+        word
+        for command in commands(name)
+        if command[0].startswith("rsq")
+        for word in command
+        if word.startswith("--")
+    }
     assert words - _options(supervisor) - _options(operate) == set()
     known = set(re.findall(r"`(rsq_\w+)`", (PAGES.parent / "metrics.md").read_text()))
     metrics = set(re.findall(r"\brsq_\w+", page(name)))

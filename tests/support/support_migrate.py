@@ -23,6 +23,7 @@ from support_servers import Server
 
 PAGES = Path(__file__).parents[2] / "docs" / "migrate"
 ADDRESS = "redis://localhost:6379/0"
+QUEUES = {"celery": "celery", "rq": "rq.cli", "dramatiq": "dramatiq"}  # program -> module
 SHOP = '''
 import os, signal, time
 import redis
@@ -140,6 +141,14 @@ class Move:
         )  # fmt: skip
         self.pool.stream, self.pool.group = (words[words.index(o) + 1] for o in ("--stream", "--group"))
         self.pool.target = words[-1]
+        self.worker = next(
+            (
+                ["-m", QUEUES[words[0]], *map(self.here, words[1:])]
+                for words in commands(name)
+                if words[0] in QUEUES
+            ),
+            ["worker.py"],
+        )
         self.programs: list[Program] = []
 
     def here(self, text: str) -> str:
