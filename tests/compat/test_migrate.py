@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -38,6 +39,10 @@ BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written"]
 # Those whose queue no pool can read, and when that is empty, as the page says.
 EMPTY: dict[str, Callable[[Any], bool]] = {
     "celery": lambda redis: not redis.llen("celery") and not redis.hlen("unacked"),
+    "rq": lambda redis: not redis.llen("rq:queue:orders") and not redis.zcard("rq:wip:orders"),
+    "dramatiq": lambda redis: (
+        not redis.hlen("dramatiq:default.msgs") + redis.hlen("dramatiq:default.DQ.msgs")
+    ),
 }
 QUEUES = list(EMPTY)
 READERS = ["redis-stream-queue"]  # whose consumers read what our producer writes
@@ -267,6 +272,42 @@ def test_every_option_of_celery_has_its_row() -> None:
     _rows_of_options("celery", "celery worker", [worker])
     for prefix in ("worker", "task"):
         assert set(defaults.NAMESPACES[prefix]) - _theirs("celery", f"Settings {prefix}_") == set()
+
+
+def test_every_option_of_rq_has_its_row() -> None:
+    rq: Any = pytest.importorskip("rq")
+    from rq.cli.cli import main
+
+    _rows_of_options("rq", "rq worker and", [main.commands["worker"], main.commands["worker-pool"]])
+    for section, *things in (
+        ("Queue", rq.Queue),
+        ("enqueue", rq.Queue.enqueue_call, rq.Retry),
+        ("Worker", rq.Worker),
+    ):
+        assert set().union(*map(_names, things)) - _theirs("rq", section) == set()
+
+
+def test_every_option_of_dramatiq_has_its_row() -> None:
+    dramatiq: Any = pytest.importorskip("dramatiq")
+    from dramatiq import middleware
+    from dramatiq.brokers.redis import RedisBroker
+    from dramatiq.cli import make_argument_parser
+
+    theirs = _theirs("dramatiq", "dramatiq")
+    options = [one.option_strings for one in make_argument_parser()._actions if one.option_strings]
+    assert [names for names in options if not theirs.intersection(names)] == [["-h", "--help"]]
+    wanted = _names(dramatiq.actor) | set().union(
+        *(part().actor_options for part in middleware.default_middleware)
+    )
+    assert wanted - {"options"} - _theirs("dramatiq", "Options of an actor") == set()
+    assert _names(RedisBroker) - _theirs("dramatiq", "RedisBroker") == set()
+    parts = {name for name in middleware.__all__ if hasattr(vars(middleware)[name], "after_worker_boot")}
+    assert len(parts) == 10
+    assert parts - {"Middleware"} - _theirs("dramatiq", "Middleware") == set()
+    source = inspect.getsource(importlib.import_module("dramatiq.middleware.prometheus"))
+    metrics = set(re.findall(r'"(dramatiq_\w+)"', source))
+    assert len(metrics) == 10
+    assert metrics - _theirs("dramatiq", "Metrics") == set()
 
 
 def _theirs(name: str, section: str) -> set[str]:
