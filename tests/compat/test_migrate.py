@@ -35,7 +35,7 @@ COMMANDS = [
     for at in range(sum(words[0] == "rsq-supervisor" for words in commands(name)))
 ]
 # Pages whose consumers read what the pool reads.
-BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written"]
+BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written", "pipelines"]
 # Those whose queue no pool can read, and when that is empty, as the page says.
 EMPTY: dict[str, Callable[[Any], bool]] = {
     "celery": lambda redis: not redis.llen("celery") and not redis.hlen("unacked"),
@@ -45,8 +45,8 @@ EMPTY: dict[str, Callable[[Any], bool]] = {
     ),
 }
 QUEUES = list(EMPTY)
-READERS = ["redis-stream-queue"]  # whose consumers read what our producer writes
-ATTEMPTS = {"streamix-queue": 4}  # of a page's router, where they are not the pool's
+READERS = ["redis-stream-queue", "pipelines"]  # whose consumers read what our producer writes
+ATTEMPTS = {"streamix-queue": 4, "pipelines": 5}  # of a page's router, where they are not the pool's
 Mover = Callable[..., Move]
 
 
@@ -347,7 +347,7 @@ def test_what_it_names_of_ours_exists(name: str) -> None:
     assert words - _options(supervisor) - _options(operate) == set()
     known = set(re.findall(r"`(rsq_\w+)`", (PAGES.parent / "metrics.md").read_text()))
     metrics = set(re.findall(r"\brsq_\w+", page(name)))
-    assert {metric.removesuffix("_bucket") for metric in metrics} - known == set()
+    assert {metric.removesuffix("_count") for metric in metrics} - known == set()
     for file, test in re.findall(
         r"`((?:compat|faults|integration|unit)/\w+\.py)(?:::(test_\w+))?`", page(name)
     ):

@@ -138,6 +138,7 @@ class Move:
         self.pool = Pool(
             server, self.after, "", *[self.here(word) for word in words[1:-1]], "--workers", "2",
             "--redis", server.url, "--instance", "test", "--metrics", "off", "--backoff-base", "0.05",
+            METRICS_PORT="0",
         )  # fmt: skip
         self.pool.stream, self.pool.group = (words[words.index(o) + 1] for o in ("--stream", "--group"))
         self.pool.target = words[-1]
