@@ -6,10 +6,12 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from support_pool import Pool, numbers, until
 
-from rsq.ipc.cells import W
+from rsq.ipc.cells import DeskState, W
+from rsq.streams.orders import Order
 
 HANDLER = """
     from rsq import Router
@@ -62,6 +64,47 @@ def test_killed_while_it_gathers(make_pool: Callable[..., Pool]) -> None:
     until(lambda: pool.pending() == 10, "ten entries that wait")
     killed = pool.kill_worker()
     pool.wait_successor(killed)
+    ids += pool.push(numbers(10), "audit")
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
+    assert set(pool.hash("attempts").values()) == {1}
+    assert pool.counters()["FAILED"] == 0
+
+
+def test_paused_while_it_gathers(make_pool: Callable[..., Pool]) -> None:
+    """No call begins in the pause, though it is due; after it what waited is handled, uncharged."""
+    pool = make_pool(handler(wait=6), "--lease", "1").start()
+    orders = "rsq:{events}:workers:orders"
+    ids = pool.push(numbers(10), "audit")
+    until(lambda: pool.pending() == 10, "ten entries that wait")
+    pool.redis.hset(orders, "pause", Order("jo", 1.0, "").encode())
+    pool.redis.rpush("rsq:{events}:workers:inbox:test", "orders")
+    until(lambda: pool.keep("PAUSED") == 1, "the pause")
+    until(lambda: pool.desk_state(0) is DeskState.STANDING_BY, "a worker that stands by")
+    until(lambda: _age_s(pool, ids[-1]) > 7, "the moment at which the call is due")
+    assert pool.started() == {}
+    pool.redis.hdel(orders, "pause")
+    pool.wait_finished(ids)
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
+    assert set(pool.hash("attempts").values()) == {1}
+
+
+def _age_s(pool: Pool, entry: str) -> float:
+    now: Any = pool.redis.time()
+    return float(now[0] - int(entry.partition("-")[0]) / 1000)
+
+
+def test_a_worker_is_replaced_while_it_gathers(make_pool: Callable[..., Pool]) -> None:
+    """By a reload, in good order: the next process finds what its predecessor was waiting with."""
+    pool = make_pool(handler(wait=600))
+    ids = pool.push(numbers(10), "audit")
+    pool.start()
+    until(lambda: pool.pending() == 10, "ten entries that wait")
+    pool.signal(signal.SIGHUP)
+    pool.wait_log("reloaded: every slot runs the new code")
     ids += pool.push(numbers(10), "audit")
     pool.wait_settled()
     assert pool.stop() == 0
