@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.metadata
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -256,6 +256,15 @@ def _names(thing: Any) -> set[str]:
     return inspect.signature(thing).parameters.keys() - {"self"}
 
 
+def _needs(name: str) -> Any:
+    """Import a task queue of the version that its page is about, or skip: the bench installs it, and any."""
+    found: Any = pytest.importorskip(name)
+    (version,) = re.findall(r"^Version ([\d.]+\d)", page(name), re.MULTILINE)
+    if not importlib.metadata.version(name).startswith(f"{version}."):
+        pytest.skip(f"the page is about {name} {version}")
+    return found
+
+
 def _rows_of_options(name: str, section: str, commands: list[click.Command]) -> None:
     """Check that every option of these commands has its row, by one of its names."""
     theirs = _theirs(name, section)
@@ -265,7 +274,7 @@ def _rows_of_options(name: str, section: str, commands: list[click.Command]) -> 
 
 
 def test_every_option_of_celery_has_its_row() -> None:
-    pytest.importorskip("celery")
+    _needs("celery")
     from celery.app import defaults
     from celery.bin.worker import worker
 
@@ -275,7 +284,7 @@ def test_every_option_of_celery_has_its_row() -> None:
 
 
 def test_every_option_of_rq_has_its_row() -> None:
-    rq: Any = pytest.importorskip("rq")
+    rq = _needs("rq")
     from rq.cli.cli import main
 
     _rows_of_options("rq", "rq worker and", [main.commands["worker"], main.commands["worker-pool"]])
@@ -288,7 +297,7 @@ def test_every_option_of_rq_has_its_row() -> None:
 
 
 def test_every_option_of_dramatiq_has_its_row() -> None:
-    dramatiq: Any = pytest.importorskip("dramatiq")
+    dramatiq = _needs("dramatiq")
     from dramatiq import middleware
     from dramatiq.brokers.redis import RedisBroker
     from dramatiq.cli import make_argument_parser
