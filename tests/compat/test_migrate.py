@@ -32,7 +32,8 @@ NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README"
 COMMANDS = [
     (name, at)
     for name in NAMES
-    for at in range(sum(words[0] == "rsq-supervisor" for words in commands(name)))
+    for at, words in enumerate(words for words in commands(name) if words[0] == "rsq-supervisor")
+    if "--dlq-handler" not in words
 ]
 # Pages whose consumers read what the pool reads.
 BOTH = ["redis-stream-queue", "streamix-queue", "redis-streams", "hand-written", "pipelines"]
@@ -179,6 +180,20 @@ def test_a_queue_is_emptied_while_producers_switch(moved: Mover, name: str) -> N
     move.place(orders(40, 50))
     move.wait_finished(range(50))
     assert move.started() == move.finished() == dict.fromkeys(range(50), 1)
+
+
+def test_dead_letters_reach_their_handler(moved: Mover) -> None:
+    """Each of the two that are given up is told of once, with its reason; the others are booked once."""
+    move = moved("redis-stream-queue", 2)
+    placed = orders(0, 20)
+    placed[3]["bad"] = placed[6]["kills"] = 1
+    move.place(placed)
+    assert move.pool.run() == 0, move.pool.log()
+    told: Any = move.pool.redis.lrange("shop:told", 0, -1)
+    wanted = {f"max_attempts {placed[3]}", f"crash: SIGKILL {placed[6]}"}
+    assert sorted(word.decode() for word in told) == sorted(wanted)
+    assert move.finished() == dict.fromkeys(set(range(20)) - {3, 6}, 1)
+    assert {letter.reason for letter in move.pool.dead().values()} == {"max_attempts", "crash: SIGKILL"}
 
 
 def test_replay(moved: Mover, server: Server) -> None:
