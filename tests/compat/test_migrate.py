@@ -24,6 +24,7 @@ from support_migrate import PAGES, Move, blocks, commands, orders, page, rows
 from support_pool import Pool, until
 from support_servers import Server
 
+from rsq import Fleet
 from rsq.supervisor.cli import command as supervisor
 from rsq.supervisor.operate import cli as operate
 
@@ -211,6 +212,24 @@ def test_replay(moved: Mover, server: Server) -> None:
     old = "import worker; old = worker.Processor(sys.argv[1], 'orders', 'mailer'); old.replay()"
     move.run("-c", f"import sys; {old}; assert old.health()['pending'] == 0", server.tcp_url).end()
     assert move.started() == move.finished() == dict.fromkeys(range(50), 3)
+
+
+def test_the_breaker_opens_and_nothing_is_lost(moved: Mover, server: Server) -> None:
+    """What the orders depend on is down: they wait, and are booked when it is back."""
+    move = moved("pipelines")
+    move.place([{"order": n, "bad": 1} for n in range(60)])
+    move.pool.start("--backoff-base", "3")
+    move.pool.wait_log("circuit breaker of order.created is open: 20 failures within 60 s")
+    move.place(orders(60, 80), side="after")
+    until(lambda: move.pool.counters()["DEFERRED"] >= 20, "orders that are deferred")
+    move.pool.release("mended")
+    with Fleet(server.url, "orders", "mailer") as fleet:
+        fleet.breakers.close("order.created")
+    move.wait_finished(range(80))
+    move.pool.wait_settled()
+    assert move.pool.stop() == 0
+    assert move.finished() == dict.fromkeys(range(80), 1)
+    assert move.pool.dead() == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
