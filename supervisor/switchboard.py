@@ -102,7 +102,7 @@ class Switchboard:
                 self._complained = words
                 log.warning("%s: circuit breakers are as they were last known: %s", self._title, words)
             return self._pause
-        return min((seat.put_off for seat in self._seats.values() if seat.probe), default=self._look)
+        return min([self._look, *(seat.put_off for seat in self._seats.values() if seat.probe)])
 
     # What the slots say
 
@@ -196,6 +196,8 @@ class Switchboard:
         asked, at = strain.question
         if asked in (strain.answer[0], switches.granted) or not self._is_due(seat, at):
             return
+        if self._segment.slot_holder(number) is None:
+            return  # it has died: its successor will ask
         who = self._who(number, asked)
         if runs(self._apply(seat.rows[at], Asked(who, _PATIENCE_MS), ""), who, self._breakers.now_ms):
             seat.probe, seat.since, seat.put_off = asked, now, now + _PUT_OFF_S
@@ -232,9 +234,7 @@ class Switchboard:
         """Take note of what a breaker is now, and say what has changed."""
         before, self._known[event] = self._known.get(event), found
         was = Phase.CLOSED if before is None else before.phase
-        if was is found.phase and not (
-            found.phase is Phase.OPEN and before and before.opened != found.opened
-        ):
+        if was is found.phase and (before is None or _kind(before) == _kind(found)):
             return
         name, because = one_line(event, 100), f": {why}" if why else ""
         if found.phase is Phase.CLOSED:
@@ -271,6 +271,11 @@ class Switchboard:
 
 def _event(row: Row) -> str:
     return row.name.decode("utf-8", "surrogateescape")
+
+
+def _kind(breaker: Breaker) -> tuple[int, bool]:
+    """Return what tells two open breakers apart, for people: how often it has opened, and if by hand."""
+    return breaker.opened, breaker.phase is Phase.OPEN and breaker.until_ms is None
 
 
 def _state(breaker: Breaker, now: float, now_ms: int) -> State:

@@ -361,6 +361,9 @@ class Backlog:
         pending = {row.entry: row.counter for row in self._pending() if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
         gone = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]
+        if self._guard is not None and self._session.unchanged:  # of those, some may be lent
+            away = pending.keys() | {entry for entry, _ in self._guard.attempts if entry in slot.loans}
+            gone += [(entry, attempt) for entry, attempt in self._guard.attempts if entry not in away]
         if gone:
             self._books.lose(gone)
         for page in _pages(list(pending)):

@@ -158,7 +158,7 @@ class Books:
                 if attempt == 1 and done.outcomes[at] != Outcome.DEFERRED
             ]
             ids, starts = [ids[at] for at in firsts], [starts[at] for at in firsts]
-        count_times(self._sums, done.marks, done.rows)
+        count_times(self._sums, done.marks, done.rows, done.outcomes)
         count_waits(self._sums, ids, starts, time.time() - monotonic(), in_order=done.attempts is None)
         left = count_outcomes(self._counters, done.outcomes, len(ids))
         self._ledger.commit(done.batch, done.end)
@@ -183,7 +183,7 @@ class Books:
         sums.batch.add([count])
         count_waits(sums, firsts, [begun] * len(firsts), time.time() - monotonic(), in_order=False)
         left = count_outcomes(self._counters, bytes(outcomes[at] for at in ended), len(firsts))
-        if row is not None:
+        if row is not None and len(run) + outcomes.count(Outcome.OPEN) + outcomes.count(Outcome.SUSPECT):
             sums.handler(row).add([end - begun])
             self._pace.handled(count, end - begun)
         self._ledger.commit(number, count)

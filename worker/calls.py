@@ -192,8 +192,11 @@ class Calls:
             self._nudge.give()
         end = self._call(load, self._ways.batch(load.key))
         self._session.check()
-        self._batcher.alone.difference_update(ids)
+        alone = self._batcher.alone.intersection(ids)
+        self._batcher.alone -= alone
         self._note(load, end)
+        outcomes = zip(ids, self._journal.outcomes[: len(ids)], strict=True)
+        self._batcher.alone |= alone & {entry for entry, code in outcomes if code == Outcome.DEFERRED}
         self._settle(number, ids, attempts, self._books.row_of(load.items[0].entry))
         self._desk[D.HELD] = len(self._batcher)
 

@@ -334,32 +334,35 @@ class Consumer:
         self._session.send(self._read)
 
     def _block_ms(self, now: float) -> int | None:
-        """Return how long to wait for an empty stream: no longer than until the next retry."""
+        """Return how long to wait for an empty stream."""
+        block_ms = int(self._block_s(now) * 1000)
+        return block_ms if block_ms > 0 else None  # BLOCK 0 would be for ever
+
+    def _block_s(self, now: float) -> float:
+        """Return how long nothing has to be done but to read: no longer than until the next retry."""
         block_s = _POLL_EMPTY_S if self._spec.reading.until_empty else self._spec.reading.block_s
-        for due in (self._shelf.next_due, self._batcher.due, self._audits[0] if self._audits else None):
+        audit = self._audits[0] if self._audits and self._read is None else None
+        for due in (self._shelf.next_due, self._batcher.due, audit):
             if due is not None:
                 block_s = min(block_s, due - now)
         if self._guard is not None:
             block_s = min(block_s, self._guard.due(now) - now)
         if self.backlog.suspects:  # another slot has the lane
             block_s = min(block_s, _LANE_S)
-        block_ms = int(block_s * 1000)
-        return block_ms if block_ms > 0 else None  # BLOCK 0 would be for ever
+        return block_s
 
     def _wait_for_due(self, now: float) -> None:
-        """Too many entries wait, or a breaker pauses the pool: read nothing new, for what cannot be handled
-        is better kept by the stream than by the pending list.
+        """Too many entries wait, or a breaker pauses the pool: read nothing new.
+
+        Else the pending list would grow without end; the stream can keep what nobody can handle.
         """
         self._desk[D.SETTLED] = 0
         self._session.send()
         self._session.settle()
         if self._controls.stopping:
             return  # as in `_turn`
-        dues = [due for due in (self._shelf.next_due, self._batcher.due) if due is not None]
-        if self._guard is not None:
-            dues.append(min(self._guard.due(now), now + self._spec.reading.block_s))
         self._desk[D.STATE] = DeskState.IDLE
-        wait_readable(self._controls.watch, max(0.0, min(dues, default=now) - now))
+        wait_readable(self._controls.watch, max(0.0, self._block_s(now)))
         self._controls.look()
 
     def _retry(self, due: list[Due]) -> None:

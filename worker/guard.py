@@ -97,8 +97,10 @@ class Guard:
         self.ids: set[bytes] = set()  # of what is deferred
         asked, row = self._strain.question
         left = asked != self._strain.answer[0]
-        # A predecessor has died with this one; its row may be another's by now.
-        self._left = (asked, self._name(row)) if left else None
+        # A predecessor has died with this question; its row may be another's by now. Of what was granted, it
+        # may have died.
+        tried = self._name(row) if asked == self._switches.granted else b""
+        self._left = (asked, tried) if left else None
         self._asked: tuple[int, int] | None = None  # number of our question, and row
         self._probe: bytes | None = None  # the entry that may run although the breaker is not closed
         self._desk[D.DEFERRED] = 0
@@ -182,6 +184,11 @@ class Guard:
             self._deferred[row].append((entry, attempt))
             self._desk[D.DEFERRED] = len(self.ids)
 
+    @property
+    def attempts(self) -> list[tuple[bytes, int]]:
+        """Return (id, attempt) of what is deferred."""
+        return [item for waiting in self._deferred for item in waiting]
+
     def take(self, now: float, most: int) -> tuple[list[tuple[bytes, int]], bool]:
         """Return (id, attempt) of entries to be claimed and handled, and whether it is one as a probe.
 
@@ -258,10 +265,11 @@ class Guard:
             if not waiting and self._fuses[row].while_open != "pause":
                 continue
             switch = self._switch(row, now)
-            if switch is Switch.UNKNOWN:
+            if switch is Switch.UNKNOWN or (switch is Switch.READY and waiting):
                 wait_s = min(wait_s, _ASKED_S)
-            elif switch is not Switch.CLOSED:
-                wait_s = min(wait_s, _LOOK_S, max(_ASKED_S, self._switches.due(row) - now))
+            elif switch is not Switch.CLOSED:  # one that is ready looks for an entry to try: by reading
+                left_s = self._switches.due(row) - now if switch is Switch.OPEN else _LOOK_S
+                wait_s = min(wait_s, _LOOK_S, max(_ASKED_S, left_s))
         return now + wait_s
 
     # After the death of a predecessor

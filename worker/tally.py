@@ -70,15 +70,23 @@ def count_outcomes(counters: memoryview[int], outcomes: bytes, firsts: int) -> i
     return len(outcomes) - stayed
 
 
-def count_times(sums: Sums, marks: Sequence[float], rows: Sequence[int] | None) -> None:
-    """Add the handler seconds of finished entries.
+def count_times(
+    sums: Sums, marks: Sequence[float], rows: Sequence[int] | None, outcomes: bytes = b""
+) -> None:
+    """Add the handler seconds of finished entries; what was deferred had no handler.
 
     Arguments:
         sums: of a ledger.
         marks: monotonic starts, and the end of the last: one more than entries.
         rows: the histogram row of each entry's event; None when none has an event.
+        outcomes: of the entries, needed where some were deferred.
     """
     ends = marks[1:]
+    if Outcome.DEFERRED in outcomes:
+        called = [at for at, code in enumerate(outcomes) if code != Outcome.DEFERRED]
+        for at in called:
+            sums.handler(0 if rows is None else rows[at]).add([ends[at] - marks[at]])
+        return
     if rows is None and max(map(sub, ends, marks), default=0.0) <= HANDLER_BOUNDS[0]:
         sums.handler(0).add_between(0.0, 0.0, len(ends), marks[-1] - marks[0])
         return

@@ -31,7 +31,7 @@ def test_by_itself(make_pool: Callable[..., Pool]) -> None:
     pool.start()
     pool.wait_log("circuit breaker of mail is open: 2 failures within 60 s")
     pool.wait_log("circuit breaker of mail is open: a probe has failed", times=2)
-    assert sum(pool.started().values()) < 10
+    assert len(pool.started()) < 30, "all of them were started"
     pool.books.delete("die")
     pool.wait_finished(mails)
     pool.wait_settled()
