@@ -235,7 +235,9 @@ class Lender:
             return []
         if not batches or batches[-1].number != one.place >> INDEX_BITS:
             return []
-        found = lendable(batches, waiting, rows(reply), _PAGE)
+        # What a circuit breaker defers is in no table: only what is named is certainly nothing of it.
+        most = 0 if slot.desk.view[D.DEFERRED] else _PAGE
+        found = lendable(batches, waiting, rows(reply), most)
         if not resting:
             found = [row for row in found if not row.rests]
         if not found and resting:

@@ -23,7 +23,7 @@ def lendable(
         batches: the slot's journal, older first; an entry of the newest one runs.
         waiting: ids of what waits for its retry, or for its dead letter.
         rows: what the slot has pending, or the first part of it.
-        most: how many rows were asked for.
+        most: how many rows were asked for; 0: there may be others that are put off.
 
     Where that is not all, only what the newest batch names is known to be claimed again soon.
     """

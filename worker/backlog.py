@@ -56,6 +56,7 @@ class Backlog:
         self.kept: dict[
             bytes, Raw
         ] = {}  # what of `todo` we have the payload of, for one that is deleted by then
+        self._gone: set[bytes] = set()  # that were found to be deleted while they were handed back
         self.resting = False  # entries that rest may be there, to be taken into hand
         self.suspects: deque[tuple[bytes, int]] = deque()  # (id, attempt), resting, to be run alone
 
@@ -360,20 +361,26 @@ class Backlog:
         self._books.count()
         pending = {row.entry: row.counter for row in self._pending() if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
-        gone = [(entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending]
-        if self._guard is not None and self._session.unchanged:  # of those, some may be lent
-            away = pending.keys() | {entry for entry, _ in self._guard.attempts if entry in slot.loans}
-            gone += [(entry, attempt) for entry, attempt in self._guard.attempts if entry not in away]
-        if gone:
-            self._books.lose(gone)
+        self._lose((entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending)
+        if self._guard is not None and self._session.unchanged:
+            self._lose((entry, attempt) for entry, attempt in self._guard.attempts if entry not in pending)
         for page in _pages(list(pending)):
             self._books.note_claim(page, [pending[entry] for entry in page])
             back = {entry: max(0, pending[entry] - 1) for entry in page}
-            good(self._session.call(self._group.hand_back(back))[0])
+            codes = good(self._session.call(self._group.hand_back(back))[0])
+            rows = zip(page, codes, strict=True)
+            self._lose((entry, pending[entry]) for entry, code in rows if code == Claimed.DELETED)
         slot.desk.view[D.HOLDS] = 0
         slot.journal.forget()
         slot.ledger.commit(slot.journal.number, 0)
         return len(pending)
+
+    def _lose(self, gone: Iterable[tuple[bytes, int]]) -> None:
+        """Count what is deleted, once, however often the line breaks meanwhile."""
+        new = [(entry, attempt) for entry, attempt in gone if entry not in self._gone]
+        if new:
+            self._gone.update(entry for entry, _ in new)
+            self._books.lose(new)
 
     def _pending(self) -> list[Pending]:
         """Return all own pending entries."""
