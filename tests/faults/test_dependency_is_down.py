@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
 
+from rsq import Fleet
+from rsq.ipc.journal import WAITING_MAX
+
 ROUTER = """
     from rsq import Breaker, Router
     handle = Router()
@@ -48,3 +51,31 @@ def test_entries_are_deferred_with_their_attempt(make_pool: Callable[..., Pool])
     pool.wait_log("circuit breaker of mail is closed: probes went well")
     assert pool.stop() == 0
     pool.assert_exact([*mails, *others], restarted={entry: n for entry, n in pool.started().items() if n > 1})
+
+
+def test_other_events_go_on_behind_thousands(make_pool: Callable[..., Pool]) -> None:
+    """More than there is room for among the retries, and a worker that dies with all of them in hand."""
+    pool = make_pool(
+        ROUTER
+        + """
+    handle.on("mail", breaker=Breaker(failures=1, window="1m", reset="1h"))(depend)
+    """
+    )
+    pool.books.set("down", 1)
+    mails = pool.push(numbers(WAITING_MAX + 2000), "mail")
+    others = pool.push(numbers(20), "other")
+    pool.start()
+    pool.wait_finished(others)
+    begun = pool.started()
+    pool.wait_successor(pool.kill_worker())
+    more = pool.push(numbers(20), "other")
+    pool.wait_finished(more)
+    assert len(pool.started()) == len(begun) + len(more), "a deferred entry was started"
+    with Fleet(pool.server.url, "events", "workers") as fleet:
+        pool.books.delete("down")
+        assert fleet.breakers.close("mail")
+    pool.wait_finished(mails)
+    pool.wait_settled()
+    assert pool.stop() == 0
+    failed = {entry: count for entry, count in pool.started().items() if count > 1}
+    pool.assert_exact([*mails, *others, *more], restarted=failed)

@@ -47,3 +47,33 @@ def test_by_an_exception(make_pool: Callable[..., Pool]) -> None:
 
 def test_by_death(make_pool: Callable[..., Pool]) -> None:
     run(make_pool, "os.kill(os.getpid(), signal.SIGKILL)")
+
+
+def test_one_entry_that_kills(make_pool: Callable[..., Pool]) -> None:
+    """The breaker opens with each death; suspects wait, and still run alone until the culprit is known."""
+    pool = make_pool(
+        """
+    from rsq import Breaker, Router
+    handle = Router()
+    @handle.batch("mail", size=20, wait=0.1, breaker=Breaker(1, "1m", "100ms"))
+    def mails(messages):
+        for message in messages:
+            started(message)
+        if any(message.data["n"] == 7 for message in messages):
+            os.kill(os.getpid(), signal.SIGKILL)
+        for message in messages:
+            finished(message)
+        return messages
+    """,
+        "--max-attempts", "3",
+    )  # fmt: skip
+    mails = pool.push(numbers(40), "mail")
+    pool.start()
+    until(pool.dead, "a dead letter")
+    pool.wait_settled()
+    assert pool.stop() == 0
+    poison = mails[7]
+    assert pool.finished() == dict.fromkeys((entry for entry in mails if entry != poison), 1)
+    assert pool.dead()[poison].attempts == 3
+    pool.assert_books(mails, dead=[poison])
+    assert "circuit breaker of mail is open" in pool.log()

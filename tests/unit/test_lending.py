@@ -77,6 +77,11 @@ def test_of_more_than_a_page_only_what_the_batch_names() -> None:
     assert _free([_batch(2, [A, B], 1)], _rows(A, B, C), most=3) == [B]
 
 
+def test_what_is_deferred_is_in_no_table_and_stays() -> None:
+    """Whoever says that there may be such entries gets none but what the newest batch names."""
+    assert _free([_batch(2, [B, C], 1)], _rows(A, B, C, D), most=0) == [C]
+
+
 def test_a_reply_says_when_rows_were_touched() -> None:
     assert rows([1000, A, 10, B, 1]) == [Row(A, 990, 10), Row(B, 999, 1)]
 
