@@ -75,5 +75,6 @@ def test_one_entry_that_kills(make_pool: Callable[..., Pool]) -> None:
     poison = mails[7]
     assert pool.finished() == dict.fromkeys((entry for entry in mails if entry != poison), 1)
     assert pool.dead()[poison].attempts == 3
+    assert pool.started()[poison] <= 2 * 3, "what waited for the breaker was not run alone"
     pool.assert_books(mails, dead=[poison])
     assert "circuit breaker of mail is open" in pool.log()
