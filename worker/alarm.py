@@ -16,8 +16,8 @@ from .controls import Controls
 from .verdict import OURS, SoftTimeout
 
 _AGAIN_S = 0.001
-# Modules between our loops and user code; the last runs what a batch handler yields.
-_BETWEEN = ("rsq.worker.ways", "rsq.worker.adapters", "rsq.worker.batcher")
+# Modules between our loops and user code; `batcher` runs what a batch handler yields.
+_BETWEEN = tuple(f"rsq.worker.{name}" for name in ("adapters", "batcher", "guard", "letters", "ways"))
 
 
 class Alarm:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from .router import Route, Router, check_gather, check_routes
-from .signature import HandlerError, check, is_async_generator
+from .signature import HandlerError, as_coroutine, check
 from .verdict import OURS, SoftTimeout
 
 Hook = Callable[[], Any]
@@ -65,12 +65,12 @@ class Handler:
         if not route.is_async:
             return function
 
-        gives = is_async_generator(function)  # of a batch: what it yields is done
+        function = as_coroutine(function)
 
         async def limited(message: Any) -> Any:
             try:
                 async with asyncio.timeout(soft_timeout_s or None) as limit:
-                    return [one async for one in function(message)] if gives else await function(message)
+                    return await function(message)
             except TimeoutError as error:
                 if limit.expired():
                     raise SoftTimeout(f"ran longer than {soft_timeout_s:g} s") from error

@@ -9,6 +9,7 @@ from typing import Any
 from ..streams.entry import Message
 from .handler import Handler
 from .router import Route
+from .signature import as_coroutine
 
 Origin = tuple[str, str]  # stream and group that gave an entry up
 
@@ -36,7 +37,7 @@ def addressed(handler: Handler, origins: Collection[Origin]) -> Handler:
         return meant
 
     def narrowed(route: Route) -> Route:
-        function: Any = route.function
+        function = as_coroutine(route.function) if route.is_async else route.function
 
         def one(message: Message) -> Any:
             return function(message) if is_meant(message) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 ONE = "__rsq_one__"  # attribute of a function that an adapter made into a handler of one message
 
@@ -49,6 +50,17 @@ def is_async(function: object) -> bool:
 def is_async_generator(function: object) -> bool:
     """Tell whether it is an `async def` with a `yield`."""
     return _is(inspect.isasyncgenfunction, function)
+
+
+def as_coroutine(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return an async function as one to be awaited: of what it yields, if it does, as a list."""
+    if not is_async_generator(function):
+        return function
+
+    async def gathered(argument: Any) -> list[Any]:
+        return [one async for one in function(argument)]
+
+    return gathered
 
 
 def has_yield(function: object) -> bool:

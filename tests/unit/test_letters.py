@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -77,3 +78,17 @@ def test_many_at_once(is_async: bool) -> None:
     assert got == [["1-0", "4-0"]]
     assert list(_call(route, [Letter(5, "theirs")])) == []
     assert got == [["1-0", "4-0"]], "called with nothing"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_function_of_many_yields_is_done(is_async: bool) -> None:
+    def now(messages: list[Any]) -> Iterator[str]:
+        yield from (message.id for message in messages)
+
+    async def later(messages: list[Any]) -> AsyncIterator[str]:
+        for message in messages:
+            yield message.id
+
+    route = _narrowed(later if is_async else now, Gather(10, 0.0))
+    assert route.is_async is is_async
+    assert list(_call(route, [Letter(1, "ours"), Letter(2, "theirs"), Letter(3, "ours")])) == ["1-0", "3-0"]
