@@ -7,6 +7,7 @@ all of them import, the user's own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -102,7 +103,8 @@ class Program:
             children = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
             for child in children:
-                child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # some end with their parent
+                    child.kill()
         self.process.wait(DEADLINE_S)
 
     def end(self) -> None:
