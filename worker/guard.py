@@ -23,7 +23,7 @@ from ..ipc.journal import JOURNAL_MAX
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from .fuse import Fuse, WhileOpen
-from .verdict import BreakerOpen, Reject, Retry
+from .verdict import LAZY, BreakerOpen, Reject, Retry, never_ran
 
 DEFERRED_MAX = 65_536  # entries of one slot, in its memory; beyond that it stops reading
 _ASKED_S = 0.01  # how often the answer to a question is looked for
@@ -126,6 +126,8 @@ class Guard:
             self.admit(row, entry)
             try:
                 result = call(message)
+                if type(result) in LAZY:
+                    raise never_ran(result)
             except BaseException as error:
                 self.failed(row, (entry,), error)
                 raise

@@ -12,10 +12,11 @@ from support_shared import shared
 from rsq.ipc.breakers import How, Shown, State, Switch
 from rsq.ipc.cells import D
 from rsq.ipc.slot import SLOT_SIZE, Slot
+from rsq.streams.entry import Message
 from rsq.worker.breaker import Limits
 from rsq.worker.fuse import Fuse, WhileOpen
 from rsq.worker.guard import DEFERRED_MAX, Act, Guard, Question, decide
-from rsq.worker.verdict import BreakerOpen, Reject, Retry
+from rsq.worker.verdict import BreakerOpen, NeverRan, Reject, Retry
 
 MODES: tuple[WhileOpen, ...] = ("defer", "pause", "dead-letter")
 OPEN, DUE, HALF = State(Shown.OPEN), State(Shown.OPEN, 0.0), State(Shown.HALF_OPEN, 0.0)
@@ -134,6 +135,20 @@ def test_what_counts(error: Exception, how: How, count: int) -> None:
     guard.failed(0, [b"1-0"], error)
     assert strain.answer == (1, how)
     assert strain.failures(0) == count, "a try is no failure of its own"
+
+
+def test_a_handler_that_never_ran_has_failed() -> None:
+    """An `async def` that some decorator hides returns a coroutine, and nothing else has happened."""
+    guard, keeper = made("defer")
+    keeper.say(State(Shown.CLOSED))
+
+    async def hidden(_message: Message) -> None:
+        raise AssertionError("it ran")
+
+    run = guard.guarded(hidden, 0)
+    with pytest.raises(NeverRan):
+        run(Message([b"1-0", []], None))
+    assert keeper.slot.strain.failures(0) == 1
 
 
 def test_a_question_is_withdrawn_when_it_is_moot() -> None:
