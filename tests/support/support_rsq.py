@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -45,6 +46,7 @@ class Terminal:
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.seen = ""
         self._main = main
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
         self.process = subprocess.Popen(
             command(*args),
             stdin=other,
@@ -75,5 +77,5 @@ class Terminal:
             data = os.read(self._main, 65536)
         except OSError:  # how Linux says that nobody has the other end open
             return False
-        self.seen += data.decode()
+        self.seen += self._decoder.decode(data)
         return bool(data)
