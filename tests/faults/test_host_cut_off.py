@@ -121,6 +121,7 @@ def test_what_it_had_finished(fleet: Fleet, proxy: Proxy) -> None:
     until(lambda: term(far) == before + 1, "a new term")
     more = far.push(numbers(40)[3:])
     far.wait_finished(more)
+    until(lambda: not fleet.owners().keys() & set(more), "the acknowledgement of what it did after the cut")
     assert fleet.owners() == {ids[2]: "near:0"}, "it was acknowledged under the hands of its new owner"
     far.release("second")
     near.wait_settled()
