@@ -10,7 +10,7 @@ from typing import Any
 
 from ..streams import breaker as shared
 from ..worker.breaker import Breaker, Event, Limits, Phase, decode, step
-from .board import span
+from .figures import span
 from .printable import printable
 
 _TRIES, _POLITE, _PAUSE_S = 100, 3, 0.005

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from ..streams.survey import Survey
-from .board import span
+from .figures import span
 from .fleetboard import lag, told
 from .printable import one_line, printable
 from .reading import label

