@@ -9,6 +9,7 @@ A test that uses one of them runs once per program.
 
 from __future__ import annotations
 
+import compileall
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from support_pool import Pool, made
 from support_servers import Binary, Server, found
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the product once: where Python may write no bytecode, each process of a pool would do it anew."""
+    if not hasattr(config, "workerinput"):
+        for room in ("ipc", "streams", "worker", "supervisor"):
+            compileall.compile_dir(ROOT / room, quiet=1)
+        compileall.compile_dir(ROOT, maxlevels=0, quiet=1)
 
 
 @pytest.fixture(scope="session", params=found(), ids=lambda binary: binary.name)
