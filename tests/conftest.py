@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the product once: where Python may write no bytecode, each process of a pool would do it anew."""
+    """Compile the product once: each process of a pool would do it where Python may write no bytecode."""
     if not hasattr(config, "workerinput"):
         for room in ("ipc", "streams", "worker", "supervisor"):
             compileall.compile_dir(ROOT / room, quiet=1)

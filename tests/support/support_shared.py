@@ -1,14 +1,16 @@
 """Processes for tests of shared memory: forked ones that share what the test has mapped.
 
 child()          a forked process that runs a function, with a signal for "I am there"
-killed_anywhere  runs a function in one child after another, each killed one step later than the last
+killed_anywhere  runs a function in one child after another, each killed one change of the memory later
 until()          waits for something that another process does, with a deadline
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
+import itertools
 import mmap
 import os
 import select
@@ -21,7 +23,6 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 DEADLINE_S = 20.0
-STEPS_MAX = 5000
 T = TypeVar("T")
 
 
@@ -96,37 +97,76 @@ def stay() -> NoReturn:
 
 
 def killed_anywhere(
-    prepare: Callable[[], None], work: Callable[[], object], check: Callable[[], None]
+    raw: memoryview, prepare: Callable[[], None], work: Callable[[], object], check: Callable[[], None]
 ) -> int:
-    """Kill `work` after its first step, after its second, ... until it comes to its end.
+    """Kill `work` before its first step, then after each step that changed the memory; then let it end.
 
-    A step is one instruction of the interpreter, so every store lies between two of them. Each time
-    `prepare` runs before and `check` after it, both in the parent.
+    A step is one instruction of the interpreter, so every store lies between two of them. Whoever comes after
+    a killed process sees the memory alone: steps that leave it as it was are one and the same place to die.
+    Each time `prepare` runs before and `check` after it, both in the parent.
+
+    Arguments:
+        raw: all that `work` and `check` share.
+        prepare: makes the memory ready for `work`.
+        work: takes the same steps each time.
+        check: looks at what a killed one left.
 
     Returns:
         How often it was killed.
     """
-    for step in range(STEPS_MAX):
+    prepare()
+    places = _changes(raw, work)
+    for place in places:
         prepare()
-        with child(lambda _, step=step: _die_at(step, work)) as process:  # type: ignore[misc]
-            status = process.wait()
-        assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
+        with child(lambda _, place=place: _die_at(place, work)) as process:  # type: ignore[misc]
+            assert os.WTERMSIG(process.wait()) == signal.SIGKILL, f"it has no step {place} this time"
         check()
-        if status == 0:
-            return step
-    raise AssertionError(f"still at work after {STEPS_MAX} steps")
+    prepare()
+    with child(lambda _: work()) as process:
+        assert process.wait() == 0
+    check()
+    return len(places)
 
 
-def _die_at(step: int, work: Callable[[], object]) -> None:
-    left = step
+def _changes(raw: memoryview, work: Callable[[], object]) -> list[int]:
+    """Return the steps of `work` before which the memory is another than before the last one."""
+    readable, writable = os.pipe()
+
+    def look(_: object) -> None:
+        before, places = b"", list[int]()
+
+        def note(step: int) -> None:
+            nonlocal before
+            if (now := bytes(raw)) != before:
+                before = now
+                places.append(step)
+
+        _traced(work, note)
+        os.write(writable, array.array("i", places).tobytes())
+
+    with child(look) as process:
+        assert process.wait() == 0
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        return array.array("i", pipe.read()).tolist()
+
+
+def _die_at(place: int, work: Callable[[], object]) -> None:
+    def note(step: int) -> None:
+        if step == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _traced(work, note)
+
+
+def _traced(work: Callable[[], object], note: Callable[[int], None]) -> None:
+    """Run `work`; before its step N call `note(N)`."""
+    steps = itertools.count()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal left
         frame.f_trace_opcodes = True
         if event == "opcode":
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
+            note(next(steps))
         return trace
 
     sys.settrace(trace)

@@ -121,7 +121,6 @@ def _crash(raw: memoryview, attempt: int) -> None:
     slot.desk.view[D.RUNNING] = 1
 
 
-@pytest.mark.timeout(600)  # hundreds of processes, one after the other
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_the_culprit_alone_is_charged_wherever_its_successor_is_killed(attempt: int) -> None:
     raw = shared(SLOT_SIZE)
@@ -147,14 +146,16 @@ def test_the_culprit_alone_is_charged_wherever_its_successor_is_killed(attempt: 
         assert batch.outcomes[1] is (Outcome.WAITING if attempt == 1 else Outcome.DEAD_CRASH)
         assert shelf.ids == ({CULPRIT} if attempt == 1 else set())
 
-    assert killed_anywhere(prepare, work, check) > 100
+    assert killed_anywhere(raw, prepare, work, check) > 2
 
 
 def test_the_suspects_of_a_call_are_known_wherever_their_successor_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was marked is done; all others run alone, and nobody is charged."""
-    monkeypatch.setattr("rsq.worker.backlog.log.warning", lambda *_: None)  # it has steps without number
+    monkeypatch.setattr(
+        "rsq.worker.backlog.log.warning", lambda *_: None
+    )  # its steps are not always the same
     raw = shared(SLOT_SIZE)
     pending = {DONE: 1, CULPRIT: 2, NEXT: 1}
     dying: Backlog
@@ -183,7 +184,7 @@ def test_the_suspects_of_a_call_are_known_wherever_their_successor_is_killed(
         assert backlog._batcher.alone == {CULPRIT, NEXT}
         assert shelf.ids == set()
 
-    assert killed_anywhere(prepare, work, check) > 100
+    assert killed_anywhere(raw, prepare, work, check) > 2
 
 
 def test_a_line_that_breaks_in_the_middle_doubles_nothing() -> None:
