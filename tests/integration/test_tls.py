@@ -11,8 +11,8 @@ import pytest
 import redis
 from support_pool import Pool, numbers
 from support_producers import FACES, Make
-from support_servers import found
-from support_topology import Node, bus_port
+from support_servers import found, free_port
+from support_topology import Node
 
 from rsq.streams import connection
 
@@ -66,7 +66,7 @@ class TlsServer(Node):
     """A server that wants clients to show a certificate."""
 
     def __init__(self, files: Certificates) -> None:
-        self.tls_port, self.files = bus_port(), files
+        self.tls_port, self.files = free_port(), files
         super().__init__(
             found()[-1],
             *(

@@ -2,6 +2,7 @@
 
 found()           the binaries: the embedded one, `redis-server` and `valkey-server` on the PATH
 Server(binary)    one server, which can be started, stopped, killed, frozen and started again
+free_port()       a port that stays free until it is bound, and while its server is killed and started again
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
 import shutil
@@ -29,8 +31,11 @@ import redis
 
 from rsq.streams import embedded
 
-READY_S = 20.0
+READY_S = 60.0
 PR_SET_PDEATHSIG = 1
+# Below what Linux gives to those who ask for any port, so none of these is ever given away while its server
+# is not there; each process of a test run has a block of its own. What is BUS above is for the cluster's bus.
+PORTS_FIRST, PORTS_BLOCK, PORTS_BLOCKS, BUS = 11_000, 200, 45, 10_000
 
 
 def stand_still(*pids: int) -> None:
@@ -38,9 +43,22 @@ def stand_still(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + 30
-    while moving := [pid for pid in pids if psutil.Process(pid).status() != psutil.STATUS_STOPPED]:
+    while moving := [pid for pid in pids if not _stands(pid)]:
         assert time.monotonic() < deadline, f"processes {moving} go on after SIGSTOP"
         time.sleep(0.001)
+
+
+def _stands(pid: int) -> bool:
+    """Tell whether a process is stopped, with all its threads: each of them stops by itself."""
+    if psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        return False
+    tasks = Path(f"/proc/{pid}/task")
+    if not tasks.is_dir():
+        return True
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+        states = [(task / "stat").read_text().rpartition(") ")[2][0] for task in tasks.iterdir()]
+        return all(state in "Tt" for state in states)
+    return False
 
 
 @dataclass(frozen=True)
@@ -66,10 +84,6 @@ def found() -> tuple[Binary, ...]:
     return tuple(Binary(path, product, _version(path)) for product, path in paths)
 
 
-class PortTakenError(RuntimeError):
-    """Somebody else has bound the port between its choice and the start."""
-
-
 class Server:
     """One server process with a data directory of its own.
 
@@ -93,11 +107,10 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="rsq-", dir=_fast_folder()))
         self.socket = self.directory / "s"
         self.url = f"unix://{self.socket}?db=0"
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.options: dict[str, str] = {}  # more settings, from the next start on
         self._durable = durable
-        self._has_run = False
         self._clients: list[redis.Redis] = []
         _live.add(self)
 
@@ -124,15 +137,16 @@ class Server:
     def start(self, *, ready: bool = True) -> None:
         """Start it on the data it has, and return when it answers, or when it is loading."""
         assert self.process is None, "the server is started already"
-        for attempts_left in (2, 1, 0):
-            try:
-                self._start(ready=ready)
-                return
-            except PortTakenError:
-                # The port was free when it was chosen; clients know it only once the server has run.
-                if self._has_run or not attempts_left:
-                    raise
-                self.port = _free_port()
+        with Path(self.directory, "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509
+            )
+        self._wait_ready((b"+PONG",) if ready else (b"+PONG", b"-LOADING"))
 
     def stop(self) -> None:
         """End it in order: it writes out what it has."""
@@ -160,6 +174,7 @@ class Server:
             self.start()
         self.close_clients()
         admin = self.client()
+        admin.client_kill_filter(_type="normal", skipme=True)  # what the dead have sent must not come later
         admin.flushall()
         admin.config_set("maxmemory", 0)
         admin.script_flush()
@@ -184,19 +199,6 @@ class Server:
         """What it has written to its log, over all its starts."""
         return Path(self.directory, "log").read_text(errors="replace")
 
-    def _start(self, *, ready: bool) -> None:
-        with Path(self.directory, "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509
-            )
-        self._wait_ready((b"+PONG",) if ready else (b"+PONG", b"-LOADING"))
-        self._has_run = True
-
     def _command(self) -> list[str]:
         options = {
             "bind": "127.0.0.1",
@@ -217,8 +219,7 @@ class Server:
         while not self._answers(answers):
             if self.process.poll() is not None:
                 self.process = None
-                kind = PortTakenError if "in use" in self.log() else RuntimeError
-                raise kind(f"{self!r} did not start:\n{self.log()}")
+                raise RuntimeError(f"{self!r} did not start:\n{self.log()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"{self!r} does not answer:\n{self.log()}")
@@ -269,11 +270,65 @@ def _fast_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback whose neighbour 10,000 above, the cluster's bus, is free too."""
+    block = _block()
+    if block is None:
+        return _any_port()
+    for _ in range(PORTS_BLOCK):
+        port = block[_given[0] % PORTS_BLOCK]
+        _given[0] += 1
+        if _is_free(port) and _is_free(port + BUS):
+            return port
+    raise AssertionError("no free ports")
+
+
+_given = [0]  # how many ports this process has tried: the one that was had last comes again last
+
+
+@cache
+def _block() -> range | None:
+    """Take the ports of this process; None where there are none that are never given away."""
+    with contextlib.suppress(OSError):
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        for number in range(PORTS_BLOCKS):
+            block = range(PORTS_FIRST + number * PORTS_BLOCK, PORTS_FIRST + (number + 1) * PORTS_BLOCK)
+            if block[-1] + BUS < lowest and _is_ours(f"ports-{block[0]}"):
+                return block
+    return None
+
+
+def _is_ours(name: str) -> bool:
+    """Take a lock that goes with this process and its children."""
+    folder = Path(tempfile.gettempdir(), f"rsq-tests-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    return True  # and stays open
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_port() -> int:
+    for _ in range(1000):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port + BUS < 2**16 and _is_free(port + BUS):
+            return port
+    raise AssertionError("no free ports")
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -33,7 +33,6 @@ class Node(Server):
 
     def __init__(self, binary: Binary, *options: str) -> None:
         super().__init__(binary, durable=False)
-        self.port = bus_port()
         self.words = options
 
     def _command(self) -> list[str]:
@@ -276,15 +275,3 @@ def identity(node: Server) -> str:
 def flat(words: list[bytes]) -> dict[str, str]:
     found = [word.decode() for word in words]
     return dict(zip(found[::2], found[1::2], strict=True))
-
-
-def bus_port() -> int:
-    """A free port whose neighbour 10,000 above, the cluster's bus, is free too."""
-    for _ in range(1000):
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 10_000))
-                return port
-    raise AssertionError("no free ports")
