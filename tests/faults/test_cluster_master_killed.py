@@ -32,6 +32,7 @@ def test_what_was_replicated_is_handled_once_and_the_rest_goes_on(
     assert cluster.replica is not None
     with Load(cluster.url) as load:
         load.wait_more(100)
+        cluster.hurry()
         victim.kill()
         until(lambda: cluster.owner() is cluster.replica, "a failover")
         load.wait_more(100)

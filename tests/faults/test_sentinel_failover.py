@@ -35,6 +35,7 @@ def test_the_pool_follows_the_primary(
     with Load(watched.url) as load:
         load.wait_more(100)
         if way == "killed":
+            watched.hurry()
             watched.first.kill()
         else:
             until(lambda: order(watched), "a sentinel that obeys")
