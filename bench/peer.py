@@ -25,6 +25,7 @@ from .ledger import Ledger, ledger
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = Path("build/peers")
 QUIET_S = 12.0  # longer than the shortest time after which a peer takes what a dead worker held
+START_S = 60.0  # before the first message is handled
 LATE_S = 0.2  # so long is waited for a message that is handled once too often
 
 
@@ -148,7 +149,7 @@ class Peer:
 
         Arguments:
             folder: where snapshots of filled servers are kept from run to run.
-            limit_s: a run that takes longer is void.
+            limit_s: a run that takes longer, from its first message on, is void.
 
         Raises:
             rig.Void: a message was not handled, or more than once, or too few were measured.
@@ -160,7 +161,7 @@ class Peer:
             self.worker(url, setting, path, "tally") as pid,
         ):
             client: Any = redis.Redis.from_url(url)
-            wait(lambda: account.handled > 0, account, limit_s)
+            wait(lambda: account.handled > 0, account, START_S)
             first, used, server, at = account.handled, tree.used_s(pid), counted(client), time.monotonic()
             wait(lambda: account.handled == messages, account, limit_s)
             until, after = time.monotonic(), counted(client)

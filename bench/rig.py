@@ -105,7 +105,7 @@ def server(*, tcp: bool = False, data: Path | None = None) -> Iterator[str]:
     url = f"redis://127.0.0.1:{port}/0" if tcp else f"unix://{folder}/s"
     try:
         client: Any = redis.Redis.from_url(url)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 client.ping()

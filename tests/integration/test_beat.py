@@ -14,9 +14,10 @@ from rsq.streams.fleet import drain_order
 from rsq.streams.group import RESTING_MS, SUSPECT_MS
 
 STREAM, GROUP = "events", "workers"
-WHO = beat.Who(STREAM, GROUP, "web-1", "abc", "host-1 pid 7", 3000, ("taken", "lost"))
-OTHER = beat.Who(STREAM, GROUP, "web-1", "def", "host-2 pid 8", 3000, ("taken", "lost"))
-SECOND = beat.Who(STREAM, GROUP, "web-2", "ghi", "host-2 pid 9", 3000, ("taken", "lost"))
+LEASE_MS = 60_000  # no lease runs out, and nothing grows old enough to be renewed, while a test stands still
+WHO = beat.Who(STREAM, GROUP, "web-1", "abc", "host-1 pid 7", LEASE_MS, ("taken", "lost"))
+OTHER = beat.Who(STREAM, GROUP, "web-1", "def", "host-2 pid 8", LEASE_MS, ("taken", "lost"))
+SECOND = beat.Who(STREAM, GROUP, "web-2", "ghi", "host-2 pid 9", LEASE_MS, ("taken", "lost"))
 
 
 @pytest.fixture
@@ -65,10 +66,10 @@ def test_the_lease_is_taken_and_gone_on_with(client: redis.Redis) -> None:
     assert (first.lease.held, first.lease.unbroken, first.lease.epoch) == (True, False, 1)
     assert first.lead is not None
     assert (first.lead.held, first.lead_epoch) == (True, 2)
-    client.pexpire(keys.lease(STREAM, GROUP, "web-1"), 100)
+    client.pexpire(keys.lease(STREAM, GROUP, "web-1"), LEASE_MS // 3)
     again = say(client)
     assert (again.lease.held, again.lease.unbroken, again.lease.epoch) == (True, True, 1)
-    assert client.pttl(keys.lease(STREAM, GROUP, "web-1")) > 2000
+    assert client.pttl(keys.lease(STREAM, GROUP, "web-1")) > LEASE_MS // 2
     client.delete(keys.lease(STREAM, GROUP, "web-1"))
     anew = say(client)
     assert (anew.lease.held, anew.lease.unbroken, anew.lease.epoch) == (True, False, 3)
@@ -80,7 +81,7 @@ def test_who_does_not_hold_the_lease_does_nothing_else(client: redis.Redis) -> N
     said = say(client, OTHER, gone=(1,))
     assert not said.lease.held
     assert said.lease.holder == "host-1 pid 7"
-    assert 0 < said.lease.left_ms <= 3000
+    assert 0 < said.lease.left_ms <= LEASE_MS
     assert said.lead is None
     assert idle(client, "web-1:0")[0] >= 60_000, ids
 

@@ -56,7 +56,7 @@ def test_a_person_gets_a_table_and_one_sentence(server: Server, rsq: Rsq) -> Non
 def test_an_interrupted_one_cleans_up(server: Server, number: signal.Signals) -> None:
     server.client().set("mine", "stays")
     process = subprocess.Popen(
-        command("bench", "--messages", "50000", "--seconds", "60", "--redis", server.url),
+        command("bench", "--messages", "200000", "--seconds", "60", "--redis", server.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),

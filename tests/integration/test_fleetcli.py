@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def fleet(server: Server) -> Fleet:
     made.read("tool", 1)
     made.claim("web-3:0", ids[1], idle_ms=40_000, attempts=2)
     made.claim("web-3:0", ids[2], idle_ms=RESTING_MS + 30_000)
-    made.claim("web-3:0", ids[3], idle_ms=SUSPECT_MS + 20_000)
+    made.claim("web-3:0", ids[3], idle_ms=SUSPECT_MS + 5_000)
     return made
 
 
@@ -323,11 +324,21 @@ def test_pause_waits_for_handlers(here: Rsq, fleet: Fleet, keeper: Callable[...,
     assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "done")
 
 
-def test_pause_does_not_wait_for_ever(here: Rsq, fleet: Fleet, keeper: Callable[..., None]) -> None:
-    beat = time.time()
-    keeper("web-1", lambda: (fleet.report("web-1", beat=beat + 1, slots={0: "busy"}), None)[1])
-    keeper("web-2", lambda: (fleet.report("web-2", beat=beat + 1, slots={0: "idle"}), None)[1])
-    ended = here("pause", "--wait", "--timeout", "2")
+def test_pause_does_not_wait_for_ever(here: Rsq, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+
+    def sleep(_: float) -> None:
+        """All hear of it and report, and then the time is over."""
+        nonlocal clock
+        for name, state in (("web-1", "busy"), ("web-2", "idle")):
+            assert fleet.client.lpop(keys.inbox(STREAM, GROUP, name))
+            fleet.report(name, beat=time.time() + 1, slots={0: state})
+        clock += 3.0
+
+    with monkeypatch.context() as patched:
+        stopped = SimpleNamespace(monotonic=lambda: clock, sleep=sleep, time=time.time)
+        patched.setattr("rsq.supervisor.fleet.time", stopped)
+        ended = here("pause", "--wait", "--timeout", "2")
     assert failed(ended, 75, "the order stands", "1 busy slot")
     assert failed(here("resume", "--wait", "--timeout", "0.1"), 75, "no word yet from web-1, web-2")
 

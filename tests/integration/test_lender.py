@@ -31,6 +31,7 @@ class Play:
         client: Any = server.client()
         self.redis = client
         self.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+        self.now = time.monotonic()  # stands still: nobody waits for longer than a test says
         self.segment = Segment.create(folder, Identity(STREAM, GROUP, INSTANCE), 3)
         for number in range(3):
             self.segment.open_slot(number)
@@ -50,7 +51,7 @@ class Play:
         time.sleep(0.01)  # rows that were touched just now are left alone
         self.owner = self.segment.slot(0)
         self.owner.journal.open(self.ids)
-        self.owner.journal.marks[0] = time.monotonic() - 0.5
+        self.owner.journal.marks[0] = self.now - 0.5
         desk = self.owner.desk.view
         desk[D.RUNNING], desk[D.HELD], desk[D.STATE] = 1, 6, DeskState.HANDLING
 
@@ -93,8 +94,11 @@ class _Seated:
 
 
 @pytest.fixture
-def play(server: Server, tmp_path: Path) -> Iterator[Play]:
+def play(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     made = Play(server, tmp_path)
+    monkeypatch.setattr(
+        "rsq.supervisor.lender.time", SimpleNamespace(monotonic=lambda: made.now, sleep=time.sleep)
+    )
     yield made
     made.wire.close()
 
@@ -120,12 +124,12 @@ def test_nothing_is_lent_by_a_worker_that_has_gone_on(play: Play, when: int) -> 
     def goes_on() -> None:
         assert play.owner.ward.real[W.ASKED]
         play.owner.desk.view[D.RUNNING] = 0
-        play.owner.journal.marks[1] = time.monotonic()
+        play.owner.journal.marks[1] = play.now
         claim = Group(STREAM, GROUP, "leader:0").claim(dict.fromkeys(play.ids[1:], 1))
         play.wire.send(claim)
         assert len(play.wire.receive(time.monotonic() + 20)[1]) == 5
         play.owner.journal.open(play.ids[1:])
-        play.owner.journal.marks[0] = time.monotonic()
+        play.owner.journal.marks[0] = play.now
         play.owner.desk.view[D.RUNNING] = 1
 
     play.before = [*([lambda: None] * when), goes_on]
@@ -139,7 +143,7 @@ def test_nothing_is_lent_by_a_worker_that_has_gone_on(play: Play, when: int) -> 
 def test_a_mark_that_moves_between_the_looks_ends_it(play: Play) -> None:
     """Without a claim: only the second look can see it."""
     play.rest(1)
-    play.before = [lambda: play.owner.journal.marks.__setitem__(1, time.monotonic())]
+    play.before = [lambda: play.owner.journal.marks.__setitem__(1, play.now)]
     play.glance()
     assert play.owns() == {b"leader:0": 6}
 
@@ -171,7 +175,7 @@ def test_nothing_is_lent_in_another_term(play: Play) -> None:
 
 
 def test_with_nobody_idle_for_long_it_rests_and_an_idle_slot_gets_it_then(play: Play) -> None:
-    play.owner.journal.marks[0] = time.monotonic() - 2
+    play.owner.journal.marks[0] = play.now - 2
     play.glance()
     group = Group(STREAM, GROUP, "leader:0")
     assert len(play.call(group.resting(100))[0]) == 5
@@ -182,7 +186,7 @@ def test_with_nobody_idle_for_long_it_rests_and_an_idle_slot_gets_it_then(play: 
 
 
 def test_a_keeper_with_nothing_to_lend_is_calm_until_it_is_nudged(play: Play) -> None:
-    assert play.glance() < time.monotonic() + 1
+    assert play.glance() < play.now + 1
     assert not play.segment.keep.view[K.CALM]
     play.owner.desk.view[D.RUNNING] = play.owner.desk.view[D.HELD] = 0
     play.lender._due = play.lender._calm_from = 0.0

@@ -139,12 +139,18 @@ def test_what_lies_behind_a_long_one_is_lent(scene: Scene) -> None:
     assert (scene.receiver.ward.view[W.HANDED], scene.rung) == (1, 1)
 
 
-def test_it_does_not_sleep_while_a_batch_is_about_to_begin(scene: Scene) -> None:
+def test_it_does_not_sleep_while_a_batch_is_about_to_begin(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker says what it has in hand, gives its nudge, and only then begins."""
+    now = time.monotonic()
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
+    monkeypatch.setattr("rsq.supervisor.lender.time", clock)
     scene.owner.desk.view[D.HELD] = 5
     assert scene.lender.glance(may_lend=True) < math.inf
     assert not scene.segment.keep.view[K.CALM]
     scene.owner.desk.view[D.HELD], scene.owner.desk.view[D.MORE] = 0, 1  # as a worker leaves it that waits
+    now += 2 * QUICK_S
     assert Lender.glance(scene.lender, may_lend=True) < math.inf
 
 

@@ -277,7 +277,7 @@ def test_a_refusal_says_how_many_got_through(server: Server, producer: AnyProduc
 
 
 def test_messages_in_doubt_are_counted_and_never_sent_again(own_server: Server, make: Make) -> None:
-    with make(own_server.url, STREAM, timeout_s=0.3) as producer, contextlib.ExitStack() as freezing:
+    with make(own_server.url, STREAM, timeout_s=3.0) as producer, contextlib.ExitStack() as freezing:
         producer.push_many(range(4))
 
         def items() -> Iterator[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from support_servers import Server
@@ -78,9 +79,20 @@ def test_nothing_is_waited_for_beyond_the_end(server: Server, slot: Slot, idle_p
     line.drop()
 
 
-def test_a_last_try_to_connect_pauses_between_tries(slot: Slot, idle_pipe: int) -> None:
+def test_a_last_try_to_connect_pauses_between_tries(
+    slot: Slot, idle_pipe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when the worker is told to stop: the drain wants Redis once more, but not in a hot loop."""
+    clock = 0.0
+
+    def tick(seconds: float = 0.001) -> float:
+        nonlocal clock
+        clock += seconds
+        return clock
+
+    monkeypatch.setattr("rsq.worker.session.time", SimpleNamespace(monotonic=tick))
+    monkeypatch.setattr("rsq.worker.session.wait_readable", lambda _watch, left: tick(left))
     line = session("redis://127.0.0.1:1/0", slot, idle_pipe, ["drain"])
-    assert not line.connect(give_up=time.monotonic() + 1.0)
+    assert not line.connect(give_up=1.0)
     tries = slot.ledger.sums.counters[C.REDIS_ERRORS]
     assert 4 <= tries <= 10

@@ -326,11 +326,12 @@ def test_a_leader_that_heard_nothing_for_long_waits_again(field: Field) -> None:
     assert swept()
     field.hold("web-3:0", 2)
     field.die("web-3")
+    began = time.monotonic()
     lead._until = boot_time() - 0.1  # no beat was answered for as long as it could be trusted
     lead.note(beat, boot_time())
     lead._due = 0.0
     assert not swept()
-    assert lead.due > time.monotonic() + LEASE_S * 0.9
+    assert lead.due > began + LEASE_S * 0.9
     assert field.owners() == {b"web-3:0": 2}
 
 
@@ -492,12 +493,15 @@ def test_scripts_look_again_at_everything(
 
     for expected, command in ((buried, bury), (handed, hand)):
         ids = field.hold(owner, 2, idle_ms, counter)
+        began, before = time.monotonic(), field.rows()
         (reply,) = field.call(command(ids))
         assert moved(ids, reply) == (dict.fromkeys(ids, expected), "")
         rows = field.rows()
         if expected is Moved.NOT:
             assert [rows[entry].consumer for entry in ids] == [owner.encode()] * 2
-            assert all(abs(rows[entry].idle_ms - idle_ms) < THIRD_MS // 4 for entry in ids)
+            older_ms = [rows[entry].idle_ms - before[entry].idle_ms for entry in ids]
+            most_ms = (time.monotonic() - began) * 1000 + 10
+            assert all(0 <= older <= most_ms for older in older_ms), "touched"
         field.ask("XACK", STREAM, GROUP, *ids)
         (reply,) = field.call(command(ids))
         assert moved(ids, reply) == (dict.fromkeys(ids, Moved.NOT), "")

@@ -142,13 +142,12 @@ def test_a_manager_that_does_not_listen_costs_no_time_and_hears_the_newest_state
         notifier.status(f"filling {sent}")
         sent += 1
         assert sent < 100_000, "the queue is never full here"
-    begin = time.monotonic()
+    assert not os.get_blocking(notifier.fileno), "a send would wait for the manager"
     notifier.reloading("rolling")
     notifier.ready("all work")
     notifier.watchdog()
     notifier.extend_timeout(5)
     notifier.status("still all work")
-    assert time.monotonic() - begin < 1
     for _ in range(sent - 1):
         assert _heard(systemd)["STATUS"].startswith("filling")
     assert _nothing_more(systemd)
