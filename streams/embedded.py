@@ -175,7 +175,7 @@ def lock_free(data: Path) -> bool:
     """Whether no server works on `data` at this moment."""
     try:
         with Path(data, "lock").open("rb") as lock:
-            return _try_lock(lock)
+            return _try_lock(lock, fcntl.LOCK_SH)  # two who only ask are not in each other's way
     except FileNotFoundError:
         return True
 
@@ -195,9 +195,9 @@ def _acquire(lock: IO[bytes], deadline: float) -> bool:
     return True
 
 
-def _try_lock(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

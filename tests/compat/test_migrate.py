@@ -77,6 +77,7 @@ def test_there_and_back(moved: Mover, name: str) -> None:
     move.pool.start()
     move.place(orders(20, 200))
     move.wait_finished(range(200))
+    move.pool.wait_settled()  # it may have booked an order and not acknowledged it
     worker.stop()
     move.place(orders(200, 220), side="after" if name in READERS else "before")
     move.place(orders(220, 240))

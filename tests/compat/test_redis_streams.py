@@ -195,7 +195,7 @@ def test_batches_are_full_or_go_out_in_time(make_pool: Callable[..., Pool], serv
     pool = make_pool("""
         from rsq import Router
         handle = Router()
-        @handle.batch("row", size=10, wait=0.3)
+        @handle.batch("row", size=10, wait=3)
         def rows(messages):
             ledger().rpush("sizes", len(messages))
             for message in messages:

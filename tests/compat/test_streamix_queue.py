@@ -130,7 +130,7 @@ def test_a_router_handles_each_event_by_a_function_of_its_own(
         async def gone(data):
             assert data["n"] < 9
             ledger().incr("gone")
-        @handle.batch("user.seen", size=3, wait=0.2)
+        @handle.batch("user.seen", size=3, wait=3)
         def seen(messages):
             ledger().rpush("sizes", len(messages))
             for message in messages:
@@ -232,7 +232,10 @@ def test_a_retry_that_was_added_and_not_acknowledged_is_handled_once(
     theirs.publish("e", {"n": 1})
     ((_, message),) = theirs.transport.read_group("theirs", block_ms=100)
     added = theirs.transport.publish(message.with_retry(1))
-    pool = make_pool(HANDLER, "--once", "1h", "--lease", "1", "--consumer-ttl", "1").start()
+    pool = make_pool(HANDLER, "--once", "1h", "--lease", "1").start()
+    pool.wait_finished([added])
+    assert pool.stop() == 0
+    pool.start("--consumer-ttl", "1")  # only now does it take over what they have left
     until(lambda: sum(pool.counters()[name] for name in ("HANDLED", "DUPLICATES")) == 2, "both entries")
     pool.wait_settled()
     assert pool.stop() == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -19,6 +21,7 @@ import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
+from support_servers import free_port
 from support_shared import Child, child, until
 
 from rsq.ipc.cells import D, DeskState, K, P, PoolState, S, SeatState
@@ -26,7 +29,7 @@ from rsq.ipc.fence import boot_time
 from rsq.ipc.ledger import C
 from rsq.ipc.pipe import PIPE_SIZE
 from rsq.ipc.segment import Identity, Segment
-from rsq.supervisor import exporter, logs
+from rsq.supervisor import exporter, logs, web
 from rsq.supervisor.gallery import One
 from rsq.supervisor.web import CONNECTION_S, CONNECTIONS_MAX
 
@@ -44,7 +47,7 @@ class Pool:
     process: Child
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[HTTPResponse, str]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
         body = response.read().decode()
@@ -57,7 +60,7 @@ class Pool:
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def log(self) -> str:
         return self.log_file.read_text()
@@ -92,7 +95,7 @@ def _pool(folder: Path, *, serve: bool = True, level: str = "info", form: str = 
         slot.seat.view[S.PID], slot.seat.view[S.STATE] = os.getpid(), SeatState.RUNNING
         slot.desk.view[D.PID], slot.desk.view[D.STATE] = os.getpid(), DeskState.IDLE
         slot.desk.real[D.BOOTED] = time.monotonic()
-    listener = exporter.bind("127.0.0.1:0") if serve else None
+    listener = exporter.bind(f"127.0.0.1:{free_port()}") if serve else None
     port = listener.getsockname()[1] if listener else 0
     lifeline, ours = os.pipe()
 
@@ -150,10 +153,13 @@ def test_what_workers_write_is_there_at_once(pool: Pool) -> None:
 def test_healthy_while_the_master_passes_through_its_loop(pool: Pool) -> None:
     response, body = pool.ask("/healthz")
     assert (response.status, body) == (200, "supervision is alive\n")
+    began = time.monotonic()
     pool.beat(age_s=12.5)
     response, body = pool.ask("/healthz")
     assert response.status == 503
-    assert re.fullmatch(r"supervision is stuck: the master's last pass was 1[23]\.\d s ago\n", body)
+    said = re.fullmatch(r"supervision is stuck: the master's last pass was (\d+\.\d) s ago\n", body)
+    assert said
+    assert 12.5 <= float(said[1]) <= 12.6 + time.monotonic() - began
     pool.beat()
     assert pool.ask("/healthz")[0].status == 200
 
@@ -205,6 +211,16 @@ def test_nothing_tells_which_software_this_is_and_nothing_is_cached(pool: Pool) 
         assert response.headers["Cache-Control"] == "no-store"
 
 
+@contextlib.contextmanager
+def _may_be_cut() -> Iterator[None]:
+    """Who has sent too much may have its answer, and no connection any more, before it has sent all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+            raise
+
+
 @pytest.mark.parametrize(
     "request_line",
     [
@@ -216,8 +232,9 @@ def test_nothing_tells_which_software_this_is_and_nothing_is_cached(pool: Pool) 
 )
 def test_what_is_no_request_gets_a_short_answer(pool: Pool, request_line: bytes) -> None:
     with pool.connect() as client:
-        client.sendall(request_line)
-        client.shutdown(socket.SHUT_WR)
+        with _may_be_cut():
+            client.sendall(request_line)
+            client.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):
             assert len(client.makefile("rb").read()) < 1000
     assert pool.ask("/healthz")[0].status == 200
@@ -229,18 +246,18 @@ def test_what_is_no_request_gets_a_short_answer(pool: Pool, request_line: bytes)
 def test_slow_clients_keep_nobody_waiting_and_are_cut_in_time(pool: Pool) -> None:
     """More of them than there is room for, each feeding a byte now and then so that no read times out."""
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(pool.connect()) for _ in range(CONNECTIONS_MAX + 10)]
+        slow = [stack.enter_context(pool.connect()) for _ in range(CONNECTIONS_MAX + 9)]
         opened = time.monotonic()
-        for client in slow:
+        newest = stack.enter_context(pool.connect())
+        for client in (*slow, newest):
             client.sendall(b"GET /metr")
-        begin = time.monotonic()
         assert pool.ask("/healthz")[0].status == 200
-        assert time.monotonic() - begin < CONNECTION_S / 2
-        assert psutil.Process(pool.process.pid).num_threads() <= CONNECTIONS_MAX + 3
-        newest = slow[-1]
+        threads = psutil.Process(pool.process.pid).num_threads
+        until(lambda: threads() <= CONNECTIONS_MAX + 3 or None, "the end of the oldest")
+        assert not select.select([newest], [], [], 0)[0], "the newest still has its time"
         newest.settimeout(0.25)
         while True:  # until it is cut, whatever it sends
-            assert time.monotonic() - opened < 2 * CONNECTION_S
+            assert time.monotonic() - opened < 4 * CONNECTION_S
             try:
                 newest.sendall(b"x")
                 if not newest.recv(1):
@@ -249,7 +266,8 @@ def test_slow_clients_keep_nobody_waiting_and_are_cut_in_time(pool: Pool) -> Non
                 continue
             except OSError:
                 break
-        assert time.monotonic() - opened > CONNECTION_S / 2, "it had its time"
+        assert time.monotonic() - opened >= CONNECTION_S, "it had its time"
+    pool.beat()
     assert pool.ask("/healthz")[0].status == 200
     until(lambda: psutil.Process(pool.process.pid).num_threads() == 1 or None, "the end of all their threads")
 
@@ -277,7 +295,7 @@ def test_many_scrapes_at_once_are_all_answered(pool: Pool) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     assert answers == [200] * 20
 
 
@@ -346,11 +364,10 @@ def test_scrapes_beside_busy_workers_never_go_down(pool: Pool) -> None:
         one.ready()
         two.ready()
         before, deadline = 0.0, time.monotonic() + 1.5
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or before <= 1000:
             now = pool.value("rsq_messages_handled_total")
             assert now >= before
             before = now
-    assert before > 1000
 
 
 def test_a_segment_full_of_noise_is_served(pool: Pool) -> None:
@@ -501,10 +518,9 @@ def test_pages_are_answered_while_the_log_is_flooded(pool: Pool) -> None:
     with child(flood) as worker:
         worker.ready()
         pool.logged("slot 1")
-        for _ in range(5):
-            begin = time.monotonic()
+        for _ in range(5):  # the flood has no end: whoever waited for it would wait for ever
+            pool.beat()
             assert pool.ask("/healthz")[0].status == 200
-            assert time.monotonic() - begin < 3
         os.close(pool.lifeline)
         pool.lifeline = -1
         assert os.waitstatus_to_exitcode(pool.process.wait()) == 0, "it ends though there is always more"
@@ -534,13 +550,13 @@ def test_bytes_on_the_lifeline_mean_nothing(pool: Pool) -> None:
     assert pool.process.status is None
 
 
-def test_it_ends_though_a_client_is_still_connected(pool: Pool) -> None:
-    with pool.connect() as client:
+def test_it_ends_though_a_client_is_still_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "CONNECTION_S", 600.0)
+    monkeypatch.setattr(web._Page, "timeout", 600.0)
+    with _pool(tmp_path) as pool, pool.connect() as client:
         client.sendall(b"GET /")
         assert pool.ask("/healthz")[0].status == 200
-        begin = time.monotonic()
         assert pool.end() == 0
-        assert time.monotonic() - begin < CONNECTION_S / 2
 
 
 def test_without_a_listener_it_still_writes_the_log(tmp_path: Path) -> None:
@@ -556,7 +572,8 @@ def test_idle_it_costs_next_to_nothing(pool: Pool) -> None:
     switches = process.num_ctx_switches().voluntary
     until(lambda: time.monotonic() - begin > 2 or None, "two seconds")
     assert sum(process.cpu_times()[:2]) - before < 0.1
-    assert process.num_ctx_switches().voluntary - switches < 20, "it wakes up twice a second"
+    woke = process.num_ctx_switches().voluntary - switches
+    assert woke < 10 * (time.monotonic() - begin), "it wakes up twice a second"
 
 
 # Addresses

@@ -419,7 +419,7 @@ def test_an_interrupt_ends_it_quietly(server: Server) -> None:
     server.client().xread({"orders": "0"}, block=int(DEADLINE_S * 1000))
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.send_signal(signal.SIGINT)
-        process.wait(3)
+        process.wait(20)
     # Python may overlook a signal in the instant before it blocks in a read; nobody can tell that instant.
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=DEADLINE_S)

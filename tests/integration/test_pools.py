@@ -46,6 +46,16 @@ def _title(pid: int) -> str:
     return " ".join(psutil.Process(pid).cmdline()).strip()
 
 
+def _exporter(pools: Several) -> int:
+    """Return the pid of the exporter, once it has said who it is."""
+
+    def found() -> int:
+        children = psutil.Process(pools.pid).children()
+        return next((child.pid for child in children if _title(child.pid).startswith("rsq: exporter")), 0)
+
+    return until(found, "the exporter")
+
+
 def test_each_pool_handles_its_stream(make: Make) -> None:
     pools = make().start(ready=2)
     orders, mails = pools.push("orders", numbers(300)), pools.push("mails", numbers(200))
@@ -64,6 +74,7 @@ def test_the_process_tree(make: Make) -> None:
     pools = make().start(ready=2)
     root = psutil.Process(pools.pid)
     assert _title(pools.pid) == "rsq: root orders/workers, mails/workers"
+    _exporter(pools)  # it may not have said yet who it is
     children = {_title(child.pid): child for child in root.children()}
     assert children.keys() == {
         "rsq: master orders/workers",
@@ -189,6 +200,7 @@ def test_a_reload_takes_new_code_and_new_settings(make: Make) -> None:
     """Same root, same masters, new workers; pools that came are started, pools that went have ended."""
     pools = make().start(ready=2)
     ids = {stream: pools.push(stream, numbers(20)) for stream in ("orders", "mails")}
+    pools.wait_finished("mails", ids["mails"])  # what it has not read when it ends, nobody will
     masters = pools.master("orders")
     old = pools.workers("orders")
     pools.settle("""
@@ -275,9 +287,11 @@ def test_it_ends_when_all_are_empty(make: Make) -> None:
 def test_a_drained_pool_stays_away_until_a_reload(make: Make) -> None:
     """TERM for its master, or rsq drain, is for that pool alone; when all have ended, so has the root."""
     pools = make().start(ready=2)
-    os.kill(pools.master("mails"), signal.SIGTERM)
+    drained = pools.master("mails")
+    os.kill(drained, signal.SIGTERM)
     until(lambda: "1 of 2" in pools.get("readyz")[1] or pools.get("readyz")[0] == 503, "one that is gone")
-    until(lambda: not pools.workers("mails"), "its end")
+    until(lambda: not psutil.pid_exists(drained), "its end, of which the root knows")
+    assert not pools.workers("mails")
     ids = pools.push("orders", numbers(10))
     pools.wait_finished("orders", ids)
     pools.signal(signal.SIGHUP)
@@ -317,8 +331,7 @@ def test_an_exporter_that_dies_is_replaced(make: Make) -> None:
             raise ValueError("no")
         """
     pools = make(TWO + 'handler = "app:fails"\nmax-attempts = 1\n', handlers).start(ready=2)
-    (exporter,) = [child for child in psutil.Process(pools.pid).children() if "exporter" in _title(child.pid)]
-    os.kill(exporter.pid, signal.SIGKILL)
+    os.kill(_exporter(pools), signal.SIGKILL)
     pools.wait_log("exporter: its process died: SIGKILL; a new one starts in 0.0 s")
     until(lambda: pools.get("readyz") == (200, "ready: 2 of 2 pools, 3 slots\n"), "its successor")
     (entry,) = pools.push("mails", numbers(1))

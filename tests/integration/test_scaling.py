@@ -160,7 +160,7 @@ def test_a_paused_pool_keeps_its_size(make_pool: Callable[..., Pool], rsq: Rsq) 
 
 def test_scale_by_hand_and_back(make_pool: Callable[..., Pool], rsq: Rsq) -> None:
     """An order outlives the master; auto ends it, and what TTIN has done too."""
-    pool = make_pool("--workers", "2-4", "--lease", "1")
+    pool = make_pool("--workers", "2-4")
     pool.start()
     ended = rsq("scale", "6", *EVENTS, "--wait")
     assert (ended.returncode, ended.stdout) == (0, "test: 6 workers each\ndone\n")
@@ -182,7 +182,7 @@ def test_scale_by_hand_and_back(make_pool: Callable[..., Pool], rsq: Rsq) -> Non
 
 
 def test_a_pool_of_a_fixed_size_is_scaled_by_hand_too(make_pool: Callable[..., Pool], rsq: Rsq) -> None:
-    pool = make_pool("--workers", "2", "--lease", "1")
+    pool = make_pool("--workers", "2")
     pool.start()
     assert rsq("scale", "3", *EVENTS, "--instance", "test").returncode == 0
     until(lambda: pool.booted().keys() == {0, 1, 2}, "a pool of three")

@@ -1,8 +1,11 @@
-"""Helpers: when a child counts as hung."""
+"""Helpers: when a child counts as hung, and one that cannot be started."""
 
 from __future__ import annotations
 
-from rsq.supervisor.helpers import Pulse
+import pytest
+
+from rsq.supervisor.helpers import Helper, Pulse
+from rsq.supervisor.spawn import Child
 
 
 def test_a_child_that_is_silent_for_too_long_is_late() -> None:
@@ -39,3 +42,18 @@ def test_a_new_child_has_time_to_begin() -> None:
     pulse.begin(101.6)
     assert not pulse.late(5.0, 102.5)
     assert pulse.late(5.0, 102.7)
+
+
+@pytest.mark.parametrize("error", [OSError("no process"), ValueError("no folder"), RuntimeError("is locked")])
+def test_a_helper_that_cannot_be_started_is_tried_again(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an embedded server whose lock a child of the one before has for a moment: nobody dies of it."""
+
+    def start() -> Child:
+        raise error
+
+    helper = Helper("server", start)
+    helper.ensure(100.0)
+    assert (helper.child, helper.due) == (None, 105.0)
+    assert f"server: cannot be started: {error}" in caplog.text
