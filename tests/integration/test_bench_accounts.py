@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from support_servers import free_port
 
 from rsq.bench import rig, tree
 from rsq.bench.adapters.account import Account, payload
@@ -16,6 +17,12 @@ from rsq.bench.peer import Peer, check_exactly_once
 from rsq.streams.producer import Producer
 
 MESSAGES = 1000
+
+
+@pytest.fixture(autouse=True)
+def _ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody else be given the port of a server before it is bound."""
+    monkeypatch.setattr(rig, "free_port", free_port)
 
 
 class Wrong(Peer):
