@@ -375,9 +375,9 @@ def _wakeup() -> int:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # first: no signal goes unheard
     for number in (signal.SIGTERM, NUDGE):
         signal.signal(number, lambda _number, _frame: None)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader
 
 

@@ -51,9 +51,9 @@ class Doorbell:
         self.report_r, self.report_w = report or os.pipe()
         for fd in (self._signals_r, self._signals_w, self.report_r, self.report_w):
             os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._signals_w, warn_on_full_buffer=False)  # first: no signal goes unheard
         for name in SIGNALS:
             signal.signal(getattr(signal, name), lambda _number, _frame: None)
-        signal.set_wakeup_fd(self._signals_w, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNAL_NUMBERS)
         self._poll = select.poll()
         self._poll.register(self._signals_r, select.POLLIN)
