@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from support_pool import Pool, numbers
+from support_pool import Pool, numbers, until
 
 OLD = """
     def handle(message):
@@ -42,6 +42,8 @@ def test_it_is_waited_for(make_pool: Callable[..., Pool]) -> None:
     ids += pool.push(numbers(20))
     pool.wait_finished(ids)
     pool.wait_settled()
+    # A worker that is late to count what it has acknowledged would be killed so soon after the stop.
+    until(lambda: pool.counters()["HANDLED"] == len(ids), "all counted")
     assert pool.stop() == 0
     pool.assert_exact(ids)
     assert int(pool.books.get("new") or 0) >= 20
