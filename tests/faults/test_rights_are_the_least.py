@@ -100,7 +100,7 @@ def test_a_fleet_and_those_who_operate_it_can_do_all_they_have_to(
             started(message)
             finished(message)
         """,
-        "--block-ms", "100", "--lease", "1", "--consumer-ttl", "1", "--trim", "acked", "--max-attempts", "2",
+        "--block-ms", "100", "--lease", "3", "--consumer-ttl", "1", "--trim", "acked", "--max-attempts", "2",
     )  # fmt: skip
     url = login(own_server)
     client: Any = pool.redis

@@ -19,14 +19,14 @@ HANDLER = """
 WORDS = "instance test of events/workers runs already, on "
 
 
-@pytest.mark.parametrize("end", ["stopped", "killed"])
-def test_the_second_waits_and_takes_over(make_pool: Callable[..., Pool], end: str) -> None:
+@pytest.mark.parametrize(("end", "lease"), [("stopped", "600"), ("killed", "4")])
+def test_the_second_waits_and_takes_over(make_pool: Callable[..., Pool], end: str, lease: str) -> None:
     """It says so in a line and is not ready; it goes on when the first has ended or its lease has run out.
 
     What runs on the lost host is run again: nobody can ask its memory.
     """
-    first = make_pool(HANDLER, "--lease", "1.5")
-    second = make_pool(HANDLER, "--lease", "1.5")
+    first = make_pool(HANDLER, "--lease", lease)
+    second = make_pool(HANDLER, "--lease", lease)
     ids = first.push(numbers(10))
     first.start()
     first.wait_started(ids[5])
@@ -61,7 +61,7 @@ def test_the_second_waits_and_takes_over(make_pool: Callable[..., Pool], end: st
 
 def test_the_waiting_one_can_be_stopped(make_pool: Callable[..., Pool]) -> None:
     """It ends at once with exit code 0 and takes nothing from the first one."""
-    first, second = make_pool(HANDLER, "--lease", "1.5"), make_pool(HANDLER, "--lease", "1.5")
+    first, second = make_pool(HANDLER, "--lease", "600"), make_pool(HANDLER, "--lease", "600")
     first.start()
     second.start(ready=False)
     second.wait_log(WORDS)

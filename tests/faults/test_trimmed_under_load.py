@@ -18,7 +18,7 @@ HANDLER = """
             raise Retry("later", delay=0.3)
         finished(message)
 """
-ROUNDS, PUSHED, READ, ACKED = 40, 20, 15, 10
+ROUNDS, TRIMS, PUSHED, READ, ACKED = 40, 4, 20, 15, 10
 
 
 class Audit:
@@ -51,15 +51,16 @@ class Audit:
 @pytest.mark.parametrize(("trim", "left"), [("acked", 1), ("maxlen:30", 30)])
 def test_nothing_goes_that_a_group_needs(make_pool: Callable[..., Pool], trim: str, left: int) -> None:
     """Neither what a group has not read, nor what is pending in it; and no consumer of the living."""
-    options = ("--lease", "1", "--workers", "2", "--trim", trim, "--consumer-ttl", "1")
+    options = ("--lease", "3", "--workers", "2", "--trim", trim, "--consumer-ttl", "1")
     one = make_pool(HANDLER, "--instance", "one", *options)
     old = make_pool(HANDLER, "--instance", "old", *options)
     fleet = Fleet(one, old)
     audit = Audit(one)
     fleet.start()
-    fleet.wait_leader("one")
     ids: list[str] = []
-    for _ in range(ROUNDS):
+    trims: set[int] = set()
+    while len(ids) < ROUNDS * PUSHED or len(trims) < TRIMS:
+        trims.add(fleet.swept().get("trimmed", 0))
         ids += one.push(numbers(PUSHED))
         audit.read(READ)
         audit.ack(ACKED)

@@ -20,8 +20,8 @@ HANDLER = """
 
 def test_it_is_not_robbed(make_pool: Callable[..., Pool]) -> None:
     """The keeper renews the entry's lease, whatever the process does; nobody else gets it."""
-    pool = make_pool(HANDLER, "--instance", "slow", "--lease", "1", "--timeout", "0")
-    other = make_pool(HANDLER, "--instance", "other", "--lease", "1")
+    pool = make_pool(HANDLER, "--instance", "slow", "--lease", "3", "--timeout", "0")
+    other = make_pool(HANDLER, "--instance", "other", "--lease", "3")
     fleet = Fleet(other, pool)
     pool.start()
     (entry,) = pool.push(numbers(1))
