@@ -375,6 +375,15 @@ class Pool:
             if count
         )
 
+    def deferred(self) -> int:
+        """Return how many entries wait for a circuit breaker just now."""
+        segment = self.segment()
+        try:
+            used = [slot for slot in range(segment.capacity) if segment.used(slot)]
+            return sum(segment.slot(slot).desk.view[D.DEFERRED] for slot in used)
+        finally:
+            segment.close()
+
     def kill_worker(self, slot: int = 0) -> int:
         """Kill -9 the process in a slot; return its pid."""
         pid = self.worker(slot)
