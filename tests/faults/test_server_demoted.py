@@ -39,6 +39,9 @@ def test_the_address_leads_to_the_new_primary(
     """
     pool = make_far_pool(HANDLER, *OPTIONS, "--workers", "2")
     ids = in_the_middle(pool)
+    # What was lent to the other worker is acknowledged: nothing is on its way while the servers change.
+    pool.wait_finished(entry for entry in ids if entry != ids[20])
+    until(lambda: sum(map(bool, pool.consumers().values())) == 1, "one worker that has entries")
     other = Server(own_server.binary, durable=True)
     try:
         other.start()

@@ -17,14 +17,14 @@ from support_outage import (
 from support_pool import Pool, until
 from support_servers import Server
 
-KEYS = 300  # of 64 KB; above 64 MB the server begins to write its file anew by itself
+KEYS = 900  # of 64 KB; above 64 MB the server begins to write its file anew by itself
 
 
-def kill_and_load(pool: Pool, server: Server, key_us: int, keys: int = KEYS) -> None:
+def kill_and_load(pool: Pool, server: Server, key_us: int) -> None:
     """Bring the server back so that loading takes some seconds, in which it answers -LOADING."""
     admin = server.client()
     with admin.pipeline(transaction=False) as pipeline:
-        for n in range(keys):
+        for n in range(KEYS):
             pipeline.set(f"filler:{n}", os.urandom(1 << 16))
         pipeline.execute()
     admin.bgrewriteaof()
@@ -55,7 +55,7 @@ def test_finished_entries_are_acked_on_return(make_own_pool: Callable[..., Pool]
     pool = make_own_pool(HANDLER, *OPTIONS, "--workers", "2")
     ids = in_the_middle(pool)
     with at_ease(pool):
-        kill_and_load(pool, own_server, 15_000)
+        kill_and_load(pool, own_server, 12_000)  # twice as long as it takes them to see enough of it
         pool.release("go")
         pool.wait_log("the server is still loading its data: wait for it", times=2)
     loaded(own_server)
@@ -66,7 +66,7 @@ def test_a_drain_ends_in_time(make_own_pool: Callable[..., Pool], own_server: Se
     """What was finished is acknowledged by the next pool, which also waits for the data."""
     pool = make_own_pool(HANDLER, *OPTIONS)
     ids = in_the_middle(pool)
-    kill_and_load(pool, own_server, 40_000, 3 * KEYS)  # longer than the drain tries, on any machine
+    kill_and_load(pool, own_server, 40_000)  # longer than the drain tries, on any machine
     pool.release("go")
     pool.wait_log("the server is still loading its data")
     stops_in_time(pool)
