@@ -9,6 +9,17 @@ from collections.abc import Callable
 from support_pool import Pool, numbers, until
 from support_servers import stand_still
 
+from rsq.ipc.cells import D
+
+
+def handler_s(pool: Pool) -> float:
+    """Return what the slot takes for the time that an entry needs."""
+    segment = pool.segment()
+    try:
+        return segment.slot(0).desk.real[D.HANDLER_S]
+    finally:
+        segment.close()
+
 
 def test_done_are_acked_and_waiting_ones_keep_their_attempt(make_pool: Callable[..., Pool]) -> None:
     """Of the 500, those before the culprit are not run again, those behind it are run as attempt 1."""
@@ -21,12 +32,14 @@ def test_done_are_acked_and_waiting_ones_keep_their_attempt(make_pool: Callable[
                 wait_for("never")
             finished(message)
         """,
-        "--batch-max", "500", "--batch-ms", "60000",
+        "--batch-max", "500", "--batch-ms", "60000", "--lease", "600",
     )  # fmt: skip
-    first = pool.push([{"n": -1}])
     pool.start()
-    pool.wait_finished(first)
-    pool.wait_settled()
+    first: list[str] = []
+    while not first or handler_s(pool) > 0.1:  # 500 must not be too many for a batch
+        first += pool.push([{"n": -1}])
+        pool.wait_finished(first)
+        pool.wait_settled()
     # Who takes a slot over reads at once as much as its predecessor had come to.
     stand_still(pool.pid)
     killed = pool.kill_worker()
