@@ -11,7 +11,7 @@ def test_it_is_raised_inside_and_counts_as_a_failure(make_pool: Callable[..., Po
     pool = make_pool("""
         from rsq import Breaker, Router
         handle = Router()
-        @handle.on("e", soft_timeout=0.3, breaker=Breaker(failures=9, window=60, reset=60))
+        @handle.on("e", soft_timeout=3, breaker=Breaker(failures=9, window=60, reset=60))
         def work(message):
             started(message)
             if message.attempt == 1:

@@ -14,7 +14,7 @@ def test_it_is_raised_inside(make_several: Callable[..., Several]) -> None:
         dlq-handler = "app:dead"
         stream = "orders"
         max-attempts = 2
-        soft-timeout = 0.5
+        soft-timeout = 3
         """,
         """
         def handle(message):
