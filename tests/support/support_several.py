@@ -236,8 +236,12 @@ class Several:
     def booted(self, stream: str) -> int:
         """Return how many slots of a pool have a process that is ready to read."""
         with self.segment(stream) as segment:
-            slots = [segment.slot(n).desk for n in range(segment.capacity) if segment.slot_holder(n)]
-            return sum(bool(desk.real[D.BOOTED]) for desk in slots)
+            found = 0
+            for slot in range(segment.capacity):
+                pid = segment.slot_holder(slot)
+                desk = segment.slot(slot).desk if pid else None
+                found += desk is not None and desk.view[D.PID] == pid and bool(desk.real[D.BOOTED])
+            return found
 
     def counters(self, stream: str) -> dict[str, int]:
         """Return the sums over all slots of a pool, by the names in `rsq.ipc.ledger.C` and DEAD."""
