@@ -23,7 +23,7 @@ def test_they_wait_on_in_another_slot(make_pool: Callable[..., Pool]) -> None:
             else:
                 finished(message)
         """,
-        "--workers", "2", "--batch-max", "1",
+        "--workers", "2", "--batch-max", "1", "--lease", "600",
     )  # fmt: skip
     pool.start()
     ids = []
