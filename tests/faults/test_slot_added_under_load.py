@@ -34,8 +34,7 @@ def test_a_new_worker_takes_part(make_pool: Callable[..., Pool]) -> None:
             return [pool.is_booted(pid, slot) for slot, pid in pool.seats().items()] == [True] * wanted
 
         until(settled, f"{seats} workers")
-    names = {"test:0", "test:1", "test:2"}
-    until(lambda: pool.consumers().keys() == names, "the first read of the last one")
+    assert pool.consumers().keys() == {"test:0", "test:1", "test:2"}
     pool.wait_finished(ids)
     pool.wait_settled()
     assert pool.stop() == 0
