@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support_shared import child
 
 from rsq.supervisor.reexec import VARIABLE, Legacy, command, inherited, same_pool
-from rsq.supervisor.shell import Doorbell
+from rsq.supervisor.shell import SIGNALS, Doorbell
 
 URL = "redis://:s3cret@h/0"
 LEGACY = Legacy(
@@ -123,6 +123,25 @@ def test_a_signal_that_comes_just_before_the_new_program_is_not_lost() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert {signal.SIGTERM, signal.SIGHUP} <= signal.sigpending()
         assert sorted(Doorbell().wait(60.0)) == ["SIGHUP", "SIGTERM"]
+
+    with child(work) as process:
+        assert os.waitstatus_to_exitcode(process.wait()) == 0
+
+
+def test_a_signal_is_heard_that_comes_as_soon_as_it_is_handled() -> None:
+    """Until then it ends the process; from then on nobody but the bell would know of it."""
+
+    def work(_: object) -> None:
+        handled = signal.signal
+
+        def at_once(number: int, handler: Callable[..., object]) -> None:
+            handled(number, handler)
+            os.kill(os.getpid(), number)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(signal, "signal", at_once)
+            bell = Doorbell()
+        assert sorted(bell.wait(5.0)) == sorted({*SIGNALS} - {"SIGCHLD"})
 
     with child(work) as process:
         assert os.waitstatus_to_exitcode(process.wait()) == 0
