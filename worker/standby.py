@@ -51,11 +51,22 @@ class Standby:
     def wait(self) -> bool:
         """Wait until something may be started; False when the worker has to stop first."""
         self._desk[D.STATE], self._desk[D.SETTLED] = DeskState.STANDING_BY, 0
-        if self._fence.paused and self._fence.holds:
-            if self._session.wire is not None:
-                self._session.send()  # what is finished need not wait for the end of a long pause
-            self._session.finish(time.monotonic() + 1)  # a read that waits would be given entries
-        return self._wait(lambda: self._fence.is_open)
+        left = False
+
+        def is_open() -> bool:
+            nonlocal left
+            if not left and self._fence.paused and self._fence.holds:  # perhaps not before a while
+                left = True
+                self._leave()
+            return self._fence.is_open
+
+        return self._wait(is_open)
+
+    def _leave(self) -> None:
+        """Close the line for the time of a pause."""
+        if self._session.wire is not None:
+            self._session.send()  # what is finished need not wait for the end of a long pause
+        self._session.finish(time.monotonic() + 1)  # a read that waits would be given entries
 
     def look_again(self) -> None:
         """On a new connection: if the lease was lost for a while, find out what is still ours.
