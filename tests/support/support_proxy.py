@@ -74,9 +74,12 @@ class Proxy:
             port: of the server, on 127.0.0.1.
         """
         self._target = port
-        self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._listener.setblocking(False)
+        # Bound, and never listened at: while nobody listens the port is still nobody else's.
+        self._seat = socket.socket()
+        self._seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._seat.bind(("127.0.0.1", 0))
+        self.port: int = self._seat.getsockname()[1]
+        self._listener: socket.socket | None = self._listen()
         self._lock = threading.Lock()
         self._links: list[Link] = []
         self._stalled = False
@@ -101,6 +104,12 @@ class Proxy:
         """How many connections there are through it."""
         with self._lock:
             return len(self._links)
+
+    @property
+    def given_up(self) -> int:
+        """How many connections one side has ended while the other could not be told, in a stall."""
+        with self._lock:
+            return sum(bool(link.dead) for link in self._links)
 
     def passed(self, direction: Direction) -> int:
         """How many bytes the living connections have passed on."""
@@ -156,8 +165,7 @@ class Proxy:
             self._dropped.clear()
             self._rate = self._delay_s = 0.0
             if self._listener is None:
-                self._listener = socket.create_server(("127.0.0.1", self.port))
-                self._listener.setblocking(False)
+                self._listener = self._listen()
 
     def retarget(self, port: int) -> None:
         """Lead new connections to another server; those that stand stay where they are."""
@@ -171,6 +179,7 @@ class Proxy:
         self._thread.join()
         self.cut()
         self.refuse()
+        self._seat.close()
         os.close(self._woken)
         os.close(self._wake)
 
@@ -180,6 +189,11 @@ class Proxy:
             yield
         with contextlib.suppress(OSError):
             os.write(self._wake, b".")
+
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=True)
+        listener.setblocking(False)
+        return listener
 
     # The thread
 
