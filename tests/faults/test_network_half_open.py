@@ -31,17 +31,23 @@ def test_a_line_that_answers_no_more_is_replaced(
 
 def test_entries_delivered_to_a_deaf_line_go_on(make_far_pool: Callable[..., Pool], proxy: Proxy) -> None:
     """The server gave them to the waiting read and thinks that they have arrived."""
-    pool = make_far_pool(HANDLER, *OPTIONS)
+    pool = make_far_pool(HANDLER, *OPTIONS, "--block-ms", "10000")
     ids = in_the_middle(pool)
     pool.release("go")
     pool.wait_finished(ids)
     pool.wait_settled()
-    # The next read's command gets through, its reply does not.
+    # The command of a read has got through, and it has just begun to wait; its reply is lost.
+    until(lambda: reads_wait(pool), "a read that waits")
     proxy.drop("to_client")
     more = pool.push([{"n": n} for n in range(100, 110)])
     until(lambda: more[0].encode() in proxy.lost, "entries that are delivered to nobody")
     assert pool.pending() > 0
     assert pool.started().keys() == set(ids)
     proxy.heal()
-    pool.wait_log("came over a line that was given up")
+    pool.wait_log("came over a line that was given up", deadline_s=60)
     goes_on(pool, ids + more)
+
+
+def reads_wait(pool: Pool) -> bool:
+    """Tell whether the server keeps the worker waiting for entries."""
+    return any(row["name"] == "test:0" and "b" in row["flags"] for row in pool.redis.client_list())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from support_outage import HANDLER, OPTIONS, goes_on, in_the_middle
-from support_pool import Pool
+from support_pool import Pool, until
 from support_proxy import Proxy
 
 
@@ -25,7 +25,7 @@ def test_a_large_reply_may_take_its_time(make_far_pool: Callable[..., Pool], pro
     pool.start()
     proxy.slow(bytes_per_s=40_000)
     ids = pool.push([{"text": "x" * 600_000}])
-    pool.wait_finished(ids)
+    until(lambda: pool.finished().keys() == set(ids), "the end of a slow reply", 120)
     proxy.heal()
     goes_on(pool, ids)
     assert pool.counters()["RECONNECTS"] == 0

@@ -31,9 +31,13 @@ def make(request: pytest.FixtureRequest) -> Make:
 @contextlib.contextmanager
 def healing(proxy: Proxy, arrived: Callable[[], bool]) -> Iterator[None]:
     """Inside, answers are lost, until what was sent has arrived; then the line breaks."""
+    assert not proxy.lost
 
     def heal() -> None:
         until(arrived, "what was pushed")
+        until(
+            lambda: proxy.lost, "its answer"
+        )  # which may come to the proxy later; after it none is passed on
         proxy.heal()
         proxy.cut()
 
@@ -128,7 +132,7 @@ def test_what_comes_late_is_not_done_again(own_server: Server) -> None:
             return super()._talk(talk)
 
     with (
-        Thawing(own_server.url, STREAM, maxlen=100, on_full="reject", timeout_s=2.0) as producer,
+        Thawing(own_server.url, STREAM, maxlen=100, on_full="reject", timeout_s=4.0) as producer,
         contextlib.ExitStack() as freezing,
     ):
         Producer.push(producer, 0)

@@ -15,7 +15,7 @@ def test_what_was_on_its_way_goes_on(make_pool: Callable[..., Pool]) -> None:
             started(message)
             finished(message)
         """,
-        "--block-ms", "2000",
+        "--block-ms", "20000",  # it waits for much longer than it takes to kill it
     )  # fmt: skip
     pool.start()
     ids: list[str] = []
