@@ -24,11 +24,15 @@ HANDLER = """
 
 
 def test_until_its_time_limit(make_pool: Callable[..., Pool]) -> None:
-    pool = make_pool(HANDLER.replace("TIMEOUT", "0.5"), "--workers", "2", "--max-attempts", "50")
+    pool = make_pool(HANDLER.replace("TIMEOUT", "3"), "--workers", "2", "--max-attempts", "50")
     pool.books.set("down", 1)
     mails = pool.push(numbers(50), "mail")
     pool.start()
     until(lambda: pool.counters()["DEFERRED"] >= 20, "deferred entries")
+    # What was started before the breaker opened may still run: it would hang, and be no probe.
+    until(
+        lambda: pool.counters()["FAILED"] == sum(pool.started().values()), "the end of all that was started"
+    )
     pool.books.set("hang", 1)
     until(lambda: pool.books.llen("hung") >= 2, "two of them that hang")
     assert pool.log().count("a probe has failed") >= 1
@@ -58,7 +62,8 @@ def test_until_its_host_is_taken_for_lost(make_pool: Callable[..., Pool]) -> Non
     assert not one.finished(), "another entry was tried meanwhile"
     for pid in (one.pid, one.keeper(), *one.holders()):
         os.kill(pid, signal.SIGKILL)
-    one.wait_finished([*mails, *more])
+    # The lease, the lead, and the patience with a probe have to run out first.
+    until(lambda: one.finished().keys() == {*mails, *more}, "the end of all entries", 90)
     one.wait_settled()
     assert other.stop() == 0
     assert one.finished() == dict.fromkeys([*mails, *more], 1)
