@@ -10,6 +10,8 @@ from support_hosts import Fleet, lease_left, term
 from support_pool import Pool, numbers, until
 from support_proxy import Proxy
 
+# A third of it lies between the stop of a handler and the end of the lease: time to look, and to mend.
+LEASE = "5"
 HANDLER = """
     def handle(message):
         started(message)
@@ -29,8 +31,8 @@ def is_stopped(pid: int) -> bool:
 @pytest.fixture
 def fleet(make_own_pool: Callable[..., Pool], make_far_pool: Callable[..., Pool]) -> Fleet:
     """Two pools that are not started; the second one reaches Redis through the proxy."""
-    near = make_own_pool(HANDLER, "--instance", "near", "--lease", "2")
-    far = make_far_pool(HANDLER, "--instance", "far", "--lease", "2")
+    near = make_own_pool(HANDLER, "--instance", "near", "--lease", LEASE)
+    far = make_far_pool(HANDLER, "--instance", "far", "--lease", LEASE)
     return Fleet(near, far)
 
 

@@ -25,8 +25,8 @@ def test_another_takes_over_what_it_held(make_pool: Callable[..., Pool]) -> None
 
     What it had finished and Redis had been told is not run again; nothing else is charged.
     """
-    lost = make_pool(HANDLER, "--instance", "lost", "--lease", "1", "--workers", "2")
-    other = make_pool(HANDLER, "--instance", "other", "--lease", "1", "--workers", "2")
+    lost = make_pool(HANDLER, "--instance", "lost", "--lease", "4", "--workers", "2")
+    other = make_pool(HANDLER, "--instance", "other", "--lease", "4", "--workers", "2")
     fleet = Fleet(other, lost)
     lost.start()
     ids = lost.push(numbers(2))
@@ -49,7 +49,7 @@ def test_another_takes_over_what_it_held(make_pool: Callable[..., Pool]) -> None
 
 def test_attempts_used_up_end_in_the_dead_letters(make_pool: Callable[..., Pool]) -> None:
     """With one attempt allowed, an entry that may have run is not run again: its letter says why."""
-    options = ("--lease", "1", "--max-attempts", "1")
+    options = ("--lease", "4", "--max-attempts", "1")
     lost = make_pool(HANDLER, "--instance", "lost", *options)
     other = make_pool(HANDLER, "--instance", "other", *options)
     fleet = Fleet(other, lost)
@@ -70,7 +70,7 @@ def test_attempts_used_up_end_in_the_dead_letters(make_pool: Callable[..., Pool]
 
 def test_what_was_handed_back_is_charged_to_nobody(make_pool: Callable[..., Pool]) -> None:
     """A pool that was drained leaves retries behind; others go on with them, their attempts as they were."""
-    options = ("--lease", "1", "--max-attempts", "2", "--backoff-base", "60", "--backoff-max", "60")
+    options = ("--lease", "4", "--max-attempts", "2", "--backoff-base", "60", "--backoff-max", "60")
     handler = """
         def handle(message):
             started(message)

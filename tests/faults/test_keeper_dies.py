@@ -45,11 +45,12 @@ def test_a_killed_keeper_is_replaced(make_pool: Callable[..., Pool]) -> None:
 
 def test_a_keeper_that_hangs_is_replaced_before_the_lease_has_run_out(make_pool: Callable[..., Pool]) -> None:
     """Silent for more than a third of the lease it is killed; the lease was never lost."""
-    pool = make_pool(HANDLER, "--lease", "6")
+    pool = make_pool(HANDLER, "--lease", "12")
     ids = pool.push(numbers(60))
     pool.start()
     pool.wait_started(ids[50])
-    before = pool.keeper()
+    before, beat = pool.keeper(), pool.keep("UNTIL")
+    until(lambda: pool.keep("UNTIL") > beat, "a beat")  # else it may be silent for two thirds of the lease
     stand_still(before)
     pool.wait_log("keeper: no sign of life")
     until(lambda: pool.keeper() != before, "another keeper")

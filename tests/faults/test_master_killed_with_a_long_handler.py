@@ -25,7 +25,7 @@ def wait_beat(pool: Pool) -> None:
 
 def test_the_lease_is_kept_until_the_worker_is_gone(make_pool: Callable[..., Pool]) -> None:
     """A second host waits for as long as the handler runs, then goes on at once: the keeper has let go."""
-    pool, other = make_pool(HANDLER, "--lease", "1"), make_pool(HANDLER, "--lease", "1")
+    pool, other = make_pool(HANDLER, "--lease", "4"), make_pool(HANDLER, "--lease", "4")
     ids = pool.push(numbers(6))
     pool.start()
     pool.wait_started(ids[2])
@@ -49,7 +49,7 @@ def test_the_lease_is_kept_until_the_worker_is_gone(make_pool: Callable[..., Poo
 
 def test_a_new_master_goes_on_with_the_lease(make_pool: Callable[..., Pool]) -> None:
     """Its keeper takes over from the orphaned one; no term is counted."""
-    pool = make_pool(HANDLER, "--lease", "1")
+    pool = make_pool(HANDLER, "--lease", "4")
     ids = pool.push(numbers(6))
     pool.start()
     pool.wait_started(ids[2])
@@ -72,7 +72,7 @@ def test_a_worker_that_was_stopped_is_not_forgotten(
     make_own_pool: Callable[..., Pool], own_server: Server
 ) -> None:
     """Its master stopped it because the server was away, and died: the keeper lets it go on."""
-    pool = make_own_pool(HANDLER, "--lease", "1")
+    pool = make_own_pool(HANDLER, "--lease", "4")
     ids = pool.push(numbers(6))
     pool.start()
     pool.wait_started(ids[2])

@@ -23,7 +23,7 @@ HANDLER = """
 @pytest.mark.parametrize("attempts", ["2", "5"])
 def test_nobody_is_charged_for_the_kill(make_pool: Callable[..., Pool], attempts: str) -> None:
     """Its keeper kills the worker when the lease is back; the next pool counts no failure, no dead letter."""
-    options = ("--lease", "1", "--max-attempts", attempts)
+    options = ("--lease", "3", "--max-attempts", attempts)
     asleep = make_pool(HANDLER, "--instance", "asleep", *options)
     awake = make_pool(HANDLER, "--instance", "awake", *options)
     fleet = Fleet(awake, asleep)

@@ -22,8 +22,8 @@ def test_who_comes_back_does_no_harm(make_pool: Callable[..., Pool]) -> None:
     The contract allows that the entry was started twice; the first start is cut off when the pool wakes,
     before it can finish, and nothing is charged for that. The second one alone ends it.
     """
-    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1")
-    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "1")
+    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "4")
+    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "4")
     fleet = Fleet(awake, asleep)
     asleep.start()
     fleet.wait_leader("asleep")

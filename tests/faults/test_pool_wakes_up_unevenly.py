@@ -55,8 +55,8 @@ def let_go(pool: Pool) -> None:
 
 def test_the_master_has_not_seen_that_the_trust_had_ended(make_pool: Callable[..., Pool]) -> None:
     """It has never stopped the handler, and kills it all the same: the entry belongs to another."""
-    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1", "--batch-ms", "2000")
-    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "1")
+    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "3", "--batch-ms", "60000")
+    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "3")
     with only_its_keeper_wakes_up(asleep, awake) as (fleet, ids):
         let_go(asleep)
         asleep.wait_log("was given to another instance meanwhile: killed, not charged")
@@ -71,8 +71,8 @@ def test_the_rest_of_the_batch_is_not_started(make_pool: Callable[..., Pool]) ->
 
     The contract allows that its own entry is done twice: the master, which would stop it, stands still.
     """
-    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "1", "--batch-ms", "2000")
-    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "1")
+    asleep = make_pool(HANDLER, "--instance", "asleep", "--lease", "3", "--batch-ms", "60000")
+    awake = make_pool(HANDLER, "--instance", "awake", "--lease", "3")
     with only_its_keeper_wakes_up(asleep, awake) as (fleet, ids):
         asleep.release("go")
         os.kill(asleep.worker(), signal.SIGCONT)
