@@ -21,7 +21,7 @@ def handle(message):
 
 def test_a_failed_one_keeps_its_attempts(make_pool: Callable[..., Pool]) -> None:
     """What was read ahead rests, is taken into hand and fails; then the reply of the read is looked at."""
-    pool = make_pool(HANDLER, "--batch-max", "20", "--batch-ms", "1000", "--backoff-base", "3")
+    pool = make_pool(HANDLER, "--batch-max", "20", "--batch-ms", "60000", "--backoff-base", "3")
     ids = pool.push(numbers(200))
     pool.start()
     pool.wait_started(ids[LONG])
