@@ -49,7 +49,7 @@ def test_the_hard_limit(make_pool: Callable[..., Pool]) -> None:
     pool = make_pool(
         ROUTER
         + """
-    @handle.on("short", timeout=0.3, max_attempts=1)
+    @handle.on("short", timeout=3, max_attempts=1)
     @handle.on("pool")
     @handle.on("long", timeout=60)
     def wait(message):
@@ -57,17 +57,17 @@ def test_the_hard_limit(make_pool: Callable[..., Pool]) -> None:
         time.sleep(message.data["s"])
         finished(message)
     """,
-        "--timeout", "1", "--max-attempts", "2",
+        "--timeout", "4", "--max-attempts", "2", "--workers", "3",
     )  # fmt: skip
-    (short,) = pool.push([{"s": 30}], "short")
-    (late,) = pool.push([{"s": 30}], "pool")
-    (long,) = pool.push([{"s": 3}], "long")
+    (short,) = pool.push([{"s": 60}], "short")
+    (late,) = pool.push([{"s": 60}], "pool")
+    (long,) = pool.push([{"s": 6}], "long")
     fine = pool.push([{"s": 0}] * 5, "short")
     assert pool.run() == 0, pool.log()
     pool.assert_exact([short, late, long, *fine], dead={short: 1, late: 2})
     assert {letter.reason for letter in pool.dead().values()} == {"timeout"}
-    assert f"entry {short} ran longer than 0.3 s" in pool.log()
-    assert f"entry {late} ran longer than 1 s" in pool.log()
+    assert f"entry {short} ran longer than 3 s" in pool.log()
+    assert f"entry {late} ran longer than 4 s" in pool.log()
 
 
 def test_an_event_with_a_limit_in_a_pool_without(make_pool: Callable[..., Pool]) -> None:
@@ -105,10 +105,10 @@ def test_the_soft_limit(make_pool: Callable[..., Pool]) -> None:
             ledger().hset("limits", message.id, str(error))
             raise
         finished(message)
-    handle.on("short", soft_timeout=0.1)(note)
-    handle.on("long", soft_timeout=0.4)(note)
+    handle.on("short", soft_timeout=1.5)(note)
+    handle.on("long", soft_timeout=2)(note)
     handle.on("none", soft_timeout=0)(note)
-    @handle.on("async", soft_timeout=0.2)
+    @handle.on("async", soft_timeout=1.5)
     async def later(message):
         started(message)
         try:
@@ -119,7 +119,7 @@ def test_the_soft_limit(make_pool: Callable[..., Pool]) -> None:
         "--soft-timeout", "50", "--max-attempts", "1", "--batch-max", "8",
     )  # fmt: skip
     first = pool.push([{"s": 0}] * 20, "none")
-    (none,) = pool.push([{"s": 0.8}], "none")
+    (none,) = pool.push([{"s": 2.5}], "none")
     (short,) = pool.push([{"s": 60}], "short")
     (long,) = pool.push([{"s": 60}], "long")
     (loop,) = pool.push([{"s": 60}], "async")
@@ -132,8 +132,8 @@ def test_the_soft_limit(make_pool: Callable[..., Pool]) -> None:
     pool.assert_exact([*first, none, short, long, loop, again], dead={short: 1, long: 1, loop: 1, again: 1})
     said: dict[bytes, bytes] = pool.books.hgetall("limits")  # type: ignore[assignment]
     assert {entry.decode(): words.decode() for entry, words in said.items()} == {
-        short: "ran longer than 0.1 s",
-        long: "ran longer than 0.4 s",
-        again: "ran longer than 0.1 s",
+        short: "ran longer than 1.5 s",
+        long: "ran longer than 2 s",
+        again: "ran longer than 1.5 s",
         loop: "cancelled",
     }

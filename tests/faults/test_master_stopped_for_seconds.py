@@ -22,7 +22,7 @@ def test_nobody_is_killed_for_the_masters_own_sleep(make_pool: Callable[..., Poo
                 wait_for("go on")
             finished(message)
         """,
-        "--timeout", "4",
+        "--timeout", "7",
     )  # fmt: skip
     ids = pool.push(numbers(6))
     pool.start()
@@ -31,7 +31,7 @@ def test_nobody_is_killed_for_the_masters_own_sleep(make_pool: Callable[..., Poo
     segment, now = pool.segment(), time.monotonic()
     until(lambda: segment.pool.real[P.HEARTBEAT] > now, "the master to have seen the handler run")
     stand_still(pool.pid)
-    pool.redis.blpop(["nothing"], timeout=5)  # the sleep is what is tested: longer than the limit
+    pool.redis.blpop(["nothing"], timeout=8)  # the sleep is what is tested: longer than the limit
     pool.signal(signal.SIGCONT)
     pool.wait_log("supervision slept")
     pool.redis.set("go on", 1)
