@@ -62,7 +62,7 @@ def _at_the_default() -> Iterator[None]:
         return None
 
     try:
-        listener = until(listen, "an end of the other test that listens there", 10)
+        listener = until(listen, "an end of the other test that listens there", 60)
     except AssertionError:
         listener = None
     try:

@@ -14,7 +14,7 @@ from support_outage import (
     in_the_middle,
     stops_in_time,
 )
-from support_pool import Pool
+from support_pool import Pool, until
 
 PASSWORD = "correct-horse"
 
@@ -30,13 +30,19 @@ def password_changed(pool: Pool) -> Iterator[None]:
     pool.redis.config_set("requirepass", "")
 
 
+def told(pool: Pool) -> int:
+    """Return how often workers have said what is wrong; after a while the keeper says it too."""
+    lines = [line for line in pool.log().splitlines() if "the server wants a password" in line]
+    return len([line for line in lines if "keeper of " not in line])
+
+
 def test_finished_entries_are_acked_on_return(make_own_pool: Callable[..., Pool]) -> None:
     """Workers keep trying and say why in vain; the pool does not end, as it would at its start."""
     pool = make_own_pool(HANDLER, *OPTIONS, "--workers", "2")
     ids = in_the_middle(pool)
     with password_changed(pool), at_ease(pool):
         pool.release("go")
-        pool.wait_log("the server wants a password: put it into the URL", times=2)
+        until(lambda: told(pool) >= 2, "a word of each")
     goes_on(pool, ids)
 
 
@@ -46,9 +52,10 @@ def test_a_worker_that_dies_meanwhile_is_replaced(make_own_pool: Callable[..., P
     ids = in_the_middle(pool)
     with password_changed(pool):
         pool.release("go")
-        pool.wait_log("the server wants a password", times=1)
-        pool.kill_worker()
-        pool.wait_log("the server wants a password", times=2)
+        until(lambda: told(pool) >= 1, "its word")
+        old = pool.kill_worker()
+        until(lambda: pool.seats().get(0, old) != old, "a successor")
+        until(lambda: told(pool) >= 2, "the word of its successor")
     goes_on(pool, ids)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from support_pool import Pool, numbers
+from support_pool import Pool, numbers, until
 
 HANDLER = """
     ledger().rpush("arguments", " ".join(sys.orig_argv))
@@ -63,6 +64,17 @@ def test_not_in_a_log_or_a_process_list(make_pool: Callable[..., Pool], way: str
 
 
 def _command_lines(pool: Pool) -> list[str]:
-    """Return what a process list shows of the master and its children."""
-    family = [pool.pid, *(child.pid for child in psutil.Process(pool.pid).children(recursive=True))]
-    return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in family]
+    """Return what a process list shows of the master and its children, once all have their titles."""
+    seen: list[str] = []
+
+    def look() -> bool:
+        lines = []
+        for pid in (pool.pid, *(child.pid for child in psutil.Process(pool.pid).children(recursive=True))):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                lines.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+        seen.extend(lines)
+        titles = {line.split()[1] for line in lines if line.startswith("rsq: ")}
+        return titles >= {"master", "keeper", "worker"}
+
+    until(look, "all processes, each with its title")
+    return seen

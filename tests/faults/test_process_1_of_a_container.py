@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -73,4 +74,9 @@ def _pid_inside(pid: int) -> int:
 
 
 def _zombies(parent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in parent.children() if child.status() == psutil.STATUS_ZOMBIE]
+    found = []
+    for child in parent.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # reaped meanwhile
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
