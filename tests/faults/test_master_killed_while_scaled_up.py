@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
 
+from rsq.ipc.cells import P
+
 
 def test_the_next_master_begins_where_it_was(make_pool: Callable[..., Pool]) -> None:
     """At five of 2-16 with a backlog; once it has ended in good order, it begins with the least again."""
@@ -17,12 +19,13 @@ def test_the_next_master_begins_where_it_was(make_pool: Callable[..., Pool]) -> 
             finished(message)
         """,
         "--workers", "2-16", "--scale-target", "1", "--scale-step", "3", "--scale-cooldown", "1000",
-        "--lease", "1",
+        "--lease", "4",
     )  # fmt: skip
     ids = pool.push(numbers(4000))
     pool.start()
     assert "ready: 2 workers" in pool.log()
     until(lambda: pool.booted().keys() == set(range(5)), "a pool of five")
+    until(lambda: size(pool) == 5, "its size in the memory")  # written after the processes were started
     pool.kill_master()
     pool.wait_free()
     pool.start()
@@ -35,3 +38,11 @@ def test_the_next_master_begins_where_it_was(make_pool: Callable[..., Pool]) -> 
     pool.start()
     assert "ready: 2 workers" in pool.log()
     assert pool.stop() == 0
+
+
+def size(pool: Pool) -> int:
+    segment = pool.segment()
+    try:
+        return segment.pool.view[P.WORKERS]
+    finally:
+        segment.close()

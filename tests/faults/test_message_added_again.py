@@ -150,7 +150,7 @@ def test_only_copies_of_events_that_are_remembered(make_pool: Callable[..., Pool
 
 def test_copies_in_a_batch_wait_for_the_first(make_pool: Callable[..., Pool]) -> None:
     """They come with the next call: as copies if it was done, else to be handled themselves."""
-    pool = make_pool(ROUTER)
+    pool = make_pool(ROUTER, "--batch-ms", "60000")  # all of one message in one read, however slow the first
     good = [event(pool, "row", f"k{n % 3}") for n in range(30)]
     failing, second, third = (event(pool, "row", "j", data) for data in ('"fail"', "1", "2"))
     assert pool.run() == 0, pool.log()

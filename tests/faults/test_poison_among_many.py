@@ -20,7 +20,7 @@ def test_twenty_dead_letters_and_no_innocent_run_twice(make_pool: Callable[..., 
         "--workers", "4",
     )  # fmt: skip
     ids = pool.push(numbers(20_000))
-    assert pool.run() == 0, pool.log()
+    assert pool.start("--stop-when-empty", ready=False).wait(120) == 0, pool.log()
     pool.assert_exact(ids, dead=dict.fromkeys(ids[500::1000], 3))
     assert {letter.reason for letter in pool.dead().values()} == {"crash: SIGSEGV"}
     counted = pool.counters()

@@ -20,6 +20,7 @@ class Fleet:
     def __init__(self, server: Server, stream: str = STREAM, group: str = GROUP) -> None:
         """Make the group."""
         self.stream, self.group = stream, group
+        self._newest_ms = 0
         self.client: Any = server.client()
         self.call("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
 
@@ -72,7 +73,8 @@ class Fleet:
 
     def push(self, count: int, *, age_s: float = 0.0) -> list[bytes]:
         """Write entries that are so old."""
-        ms = int((time.time() - age_s) * 1000)
+        # Two calls may fall into one millisecond.
+        self._newest_ms = ms = max(int((time.time() - age_s) * 1000), self._newest_ms + 1)
         return [self.call("XADD", self.stream, f"{ms}-{n}", "data", b"1") for n in range(1, count + 1)]
 
     def read(self, consumer: str, count: int) -> None:

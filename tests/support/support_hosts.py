@@ -114,6 +114,7 @@ def kill_all(pool: Pool) -> None:
 @contextlib.contextmanager
 def stopped(pool: Pool) -> Any:
     """Inside the block nothing of a pool runs, as on a machine that is suspended."""
+    stand_still(pool.pid)  # before we look whom it has: it starts nobody any more
     pids = family(pool)
     stand_still(*pids)
     try:
