@@ -67,6 +67,7 @@ class Mender:
         if refusal:
             return f"{words}; the group cannot be created: {self._session.words(Refused(refusal))}"
         self._counters[C.GROUPS_RECREATED] += 1
+        self._slot.ledger.publish()  # others may handle all that comes next
         log.error(
             "group %s of stream %s was gone; created again at %s",
             self._group.group, self._group.stream, self._source.start_id,

@@ -126,6 +126,7 @@ class Session:
         """
         if self.wire is not None or self._broken:
             self._counters[C.RECONNECTS] += 1
+            self._ledger.publish()
         self._broken = False
         self.drop()
         patience = Patience(BACKOFF_FIRST_S, BACKOFF_MAX_S)

@@ -43,4 +43,4 @@ def test_nothing_finished_is_run_again(make_own_pool: Callable[..., Pool], own_s
     assert pool.worker(1 - slot) == other, "the process was replaced"
     assert pool.stop() == 0
     pool.assert_exact(ids, dead={ids[1]: 1})
-    assert pool.counters()["RECONNECTS"] == 1
+    assert pool.counters(1 - slot)["RECONNECTS"] == 1

@@ -96,3 +96,13 @@ def test_a_last_try_to_connect_pauses_between_tries(
     assert not line.connect(give_up=1.0)
     tries = slot.ledger.sums.counters[C.REDIS_ERRORS]
     assert 4 <= tries <= 10
+
+
+def test_a_reconnect_is_counted_for_all_to_see_at_once(server: Server, slot: Slot, idle_pipe: int) -> None:
+    """With nothing to handle there is no commit for long; and a recovery begins with what is committed."""
+    line = session(server.url, slot, idle_pipe, [])
+    assert line.connect()
+    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 0
+    assert line.connect()
+    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 1
+    line.drop()

@@ -285,13 +285,16 @@ class Pool:
         finally:
             segment.close()
 
-    def counters(self) -> dict[str, int]:
-        """Return the sums over all slots, by the names in `rsq.ipc.ledger.C`, dead letters also as DEAD."""
+    def counters(self, only: int | None = None) -> dict[str, int]:
+        """Return the sums over all slots, or those of one, by the names in `rsq.ipc.ledger.C`.
+
+        Dead letters are there also as DEAD.
+        """
         total: Counter[str] = Counter(dict.fromkeys(C.__members__, 0))
         segment = self.segment()
         try:
             for slot in range(segment.capacity):
-                if segment.used(slot):
+                if segment.used(slot) and only in (None, slot):
                     sums, _, _ = segment.slot(slot).ledger.read()
                     for counter in C:
                         total[counter.name] += sums.counters[counter]
