@@ -39,7 +39,7 @@ def test_slots_roll_one_by_one(make_pool: Callable[..., Pool]) -> None:
             ids.extend(pool.push(numbers(500)))
         return "reloaded: every slot runs the new code" in pool.log()
 
-    until(rolled, "new workers")
+    until(rolled, "new workers", 60)
     assert min(running) >= 2
     assert handled == sorted(handled)
     assert not set(old) & set(pool.holders())

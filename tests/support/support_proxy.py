@@ -232,8 +232,6 @@ class Proxy:
         return poll, pause_s
 
     def _serve(self, ready: dict[int, int], now: float) -> None:
-        if self._listener is not None and self._listener.fileno() in ready and not self._stalled:
-            self._accept()
         for link in list(self._links):
             try:
                 for lane in link.lanes:
@@ -247,6 +245,9 @@ class Proxy:
                     self._forget(link, reset=False)
             except OSError:
                 self._forget(link, reset=True)
+        # Last: what is ready was seen of those before, whose numbers new ones may have by now.
+        if self._listener is not None and self._listener.fileno() in ready and not self._stalled:
+            self._accept()
 
     def _move(self, link: Link, lane: Lane, ready: dict[int, int], now: float) -> None:
         if lane.source not in link.dead:
