@@ -68,6 +68,16 @@ def test_a_refused_debt_stays_owed_and_takes_no_other_reply(
     line.drop()
 
 
+def test_a_reconnect_is_counted_for_all_to_see_at_once(server: Server, slot: Slot, idle_pipe: int) -> None:
+    """With nothing to handle there is no commit for long; and a recovery begins with what is committed."""
+    line = session(server.url, slot, idle_pipe, [])
+    assert line.connect()
+    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 0
+    assert line.connect()
+    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 1
+    line.drop()
+
+
 def test_nothing_is_waited_for_beyond_the_end(server: Server, slot: Slot, idle_pipe: int) -> None:
     line = session(server.url, slot, idle_pipe, [])
     assert line.connect()
@@ -96,13 +106,3 @@ def test_a_last_try_to_connect_pauses_between_tries(
     assert not line.connect(give_up=1.0)
     tries = slot.ledger.sums.counters[C.REDIS_ERRORS]
     assert 4 <= tries <= 10
-
-
-def test_a_reconnect_is_counted_for_all_to_see_at_once(server: Server, slot: Slot, idle_pipe: int) -> None:
-    """With nothing to handle there is no commit for long; and a recovery begins with what is committed."""
-    line = session(server.url, slot, idle_pipe, [])
-    assert line.connect()
-    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 0
-    assert line.connect()
-    assert slot.ledger.read()[0].counters[C.RECONNECTS] == 1
-    line.drop()
