@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 from support_pool import numbers, until
-from support_several import Several, is_gone
+from support_servers import is_gone
+from support_several import Several
 
 HANDLERS = """
     def slow(message):

@@ -94,6 +94,8 @@ class Fleet:
 
 def family(pool: Pool) -> list[int]:
     """Return the pids of a pool's master and all its children."""
+    if pool.process is None or pool.process.poll() is not None:
+        return []  # its number may be another's by now
     with contextlib.suppress(psutil.NoSuchProcess):
         master = psutil.Process(pool.pid)
         return [master.pid, *(child.pid for child in master.children(recursive=True))]

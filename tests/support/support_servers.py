@@ -344,3 +344,11 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended, whether anybody has reaped it or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

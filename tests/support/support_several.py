@@ -342,13 +342,5 @@ class Several:
         assert counted["HANDLED"] == len(everything) - len(gone)
 
 
-def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended, its children told, whether anybody has reaped it or not."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
