@@ -73,14 +73,14 @@ def test_none_is_warned_about_and_acknowledges_nothing(make_pool: Callable[..., 
     pool = make_pool(
         ROUTER
         + """
-    @handle.batch("forgets", size=10, wait=0.1)
+    @handle.batch("forgets", size=10, wait=60)
     def forgets(messages):
         for message in messages:
             started(message)
             if message.data["n"] % 2:
                 finished(message)
                 message.done()
-    @handle.batch("marks", size=10, wait=0.1)
+    @handle.batch("marks", size=10, wait=60)
     def marks(messages):
         for message in messages:
             started(message)
@@ -165,7 +165,7 @@ def test_the_soft_limit_is_that_of_the_call(make_pool: Callable[..., Pool], kind
         ROUTER
         + f"""
     import asyncio
-    @handle.batch("audit", size=10, wait=0.2, soft_timeout=0.3)
+    @handle.batch("audit", size=10, wait=0.2, soft_timeout=2)
     {kind} audit(messages):
         for message in messages:
             started(message)

@@ -114,7 +114,7 @@ def test_a_worker_is_replaced_while_it_gathers(make_pool: Callable[..., Pool]) -
 
 
 def test_the_stream_ends_before_a_batch_is_full(make_pool: Callable[..., Pool]) -> None:
-    pool = make_pool(handler())
+    pool = make_pool(handler(wait=2))
     ids = pool.push(numbers(43), "audit")
     assert pool.run() == 0, pool.log()
     pool.assert_exact(ids)
@@ -125,13 +125,14 @@ def test_the_stream_ends_before_a_batch_is_full(make_pool: Callable[..., Pool]) 
 
 def test_told_to_end_in_the_middle_of_a_call(make_pool: Callable[..., Pool]) -> None:
     """The call is finished and acknowledged; what was gathered beside it goes back."""
-    pool = make_pool(handler(holds=True))
+    pool = make_pool(handler(wait=600, holds=True))
     ids = pool.push(numbers(30), "audit")
     pool.start()
     pool.wait_count(started=20)
     pool.signal(signal.SIGTERM)
     pool.release("go")
     assert pool.wait() == 0
+    pool.write(handler())
     assert pool.run() == 0, pool.log()
     pool.assert_exact(ids)
     assert set(pool.hash("attempts").values()) == {1}
@@ -139,13 +140,14 @@ def test_told_to_end_in_the_middle_of_a_call(make_pool: Callable[..., Pool]) -> 
 
 def test_the_master_is_killed_in_the_middle_of_a_call(make_pool: Callable[..., Pool]) -> None:
     """Its worker finishes the call, hands the rest back and goes; the next master goes on."""
-    pool = make_pool(handler(holds=True))
+    pool = make_pool(handler(wait=600, holds=True))
     ids = pool.push(numbers(30), "audit")
     pool.start()
     pool.wait_count(started=20)
     pool.kill_master()
     pool.release("go")
     pool.wait_free()
+    pool.write(handler())
     assert pool.run() == 0, pool.log()
     pool.assert_exact(ids)
     assert set(pool.hash("attempts").values()) == {1}
@@ -153,7 +155,7 @@ def test_the_master_is_killed_in_the_middle_of_a_call(make_pool: Callable[..., P
 
 def test_the_whole_pool_is_killed_in_the_middle_of_a_call(make_pool: Callable[..., Pool]) -> None:
     """Nobody saw how the worker died, so its entries are suspects, but nobody is charged who runs well."""
-    pool = make_pool(handler(holds=True))
+    pool = make_pool(handler(wait=600, holds=True))
     ids = pool.push(numbers(20), "audit")
     pool.start()
     pool.wait_count(started=20)
@@ -162,6 +164,7 @@ def test_the_whole_pool_is_killed_in_the_middle_of_a_call(make_pool: Callable[..
     os.kill(worker, signal.SIGKILL)
     pool.wait_free()
     pool.release("go")
+    pool.write(handler())
     assert pool.run() == 0, pool.log()
     pool.assert_books(ids)
     assert pool.started() == dict.fromkeys(ids, 2)
