@@ -25,13 +25,13 @@ def test_limits_hold_there_too(make_pool: Callable[..., Pool]) -> None:
             started(message)
             finished(message)
         """,
-        "--serializer", "app:Slow", "--soft-timeout", "0.3", "--timeout", "1", "--max-attempts", "2",
+        "--serializer", "app:Slow", "--soft-timeout", "1.5", "--timeout", "3", "--max-attempts", "2",
     )  # fmt: skip
     ids = pool.push(numbers(20))
     assert pool.run() == 0, pool.log()
     pool.assert_exact(ids, dead={ids[5]: 0, ids[8]: 0})
     letters = pool.dead()
     assert (letters[ids[5]].reason, letters[ids[5]].attempts) == ("max_attempts", 2)
-    assert letters[ids[5]].error == "SoftTimeout: ran longer than 0.3 s"
+    assert letters[ids[5]].error == "SoftTimeout: ran longer than 1.5 s"
     assert (letters[ids[8]].reason, letters[ids[8]].attempts) == ("timeout", 2)
     assert pool.counters()["FAILED"] == 4, pool.log()

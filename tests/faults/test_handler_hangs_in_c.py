@@ -17,7 +17,7 @@ def test_hung_handler_is_killed_and_charged(make_pool: Callable[..., Pool]) -> N
                 ctypes.PyDLL(None).sleep(1000)
             finished(message)
         """,
-        "--timeout", "0.5", "--max-attempts", "2",
+        "--timeout", "2", "--max-attempts", "2",
     )  # fmt: skip
     ids = pool.push(numbers(20))
     assert pool.run() == 0, pool.log()

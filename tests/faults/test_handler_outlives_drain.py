@@ -35,7 +35,7 @@ def test_it_is_cut_off_and_not_charged(make_pool: Callable[..., Pool], way: str)
     assert pool.wait() == 0
     assert f"entry {ids[5]} is cut off, it is not charged for that" in pool.log()
     pool.release("go")
-    assert pool.run() == 0
+    assert pool.run("--drain-timeout", "300") == 0
     pool.assert_exact(ids, restarted={ids[5]: 2})
     assert pool.counters()["FAILED"] == 0
     assert pool.restarts()["SHUTDOWN"] == 1

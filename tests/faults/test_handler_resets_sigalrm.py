@@ -19,7 +19,7 @@ def test_soft_limit_goes_on_as_an_exception(make_pool: Callable[..., Pool]) -> N
                 time.sleep(0.001)
             finished(message)
         """,
-        "--soft-timeout", "0.4", "--batch-max", "10",
+        "--soft-timeout", "1.5", "--batch-max", "10",
     )  # fmt: skip
     ids = pool.push(numbers(30))
     pool.start()
