@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from support_pool import Pool, numbers, until
 
+from rsq import Fleet
+
 ROUTER = """
     from rsq import Breaker, Router
     handle = Router()
@@ -25,13 +27,19 @@ ROUTER = """
 def run(make_pool: Callable[..., Pool], fail: str) -> Pool:
     pool = make_pool(ROUTER.replace("FAIL", fail), "--max-attempts", "500", "--batch-max", "10")
     pool.books.set("down", 1)
-    mails = pool.push(numbers(1000), "mail")
+    first = pool.push(numbers(10), "mail")
     pool.start()
     pool.wait_log("circuit breaker of mail is open: 3 failures within 60 s")
+    pool.wait_open("mail")
+    mails = pool.push(numbers(1000), "mail")
     pool.wait_log("circuit breaker of mail is open: a probe has failed", times=2)
     posts = pool.push(numbers(20), "post")
     until(lambda: pool.counters()["DEFERRED"] >= 500, "deferred entries")
-    assert len(pool.started()) <= 500, "the handler was called for all of them"
+    starts = pool.started()
+    with Fleet(pool.server.url, "events", "workers") as fleet:
+        (breaker,) = (one for one in fleet.breakers.all() if one.event == "mail")
+    assert sum(starts.get(entry, 0) for entry in mails) <= breaker.opened, "more were started than probes"
+    mails += first
     pool.books.delete("down")
     pool.wait_finished([*mails, *posts])
     pool.wait_settled()

@@ -35,6 +35,7 @@ def test_one_probe_at_a_time(make_pool: Callable[..., Pool]) -> None:
     mails = one.push(numbers(300), "mail")
     for pool in (one, other):
         until(lambda: bool(pool.counters()["DEFERRED"]), "deferred entries")  # noqa: B023 - called at once
+        pool.wait_open("mail")  # before they are told anything, slots defer too
     # What had begun before it was known has ended.
     until(lambda: not any(pool.is_running_handler(slot) for pool in (one, other) for slot in (0, 1)), "calm")
     one.books.set("open", 1)

@@ -27,6 +27,7 @@ def test_it_is_lost(make_pool: Callable[..., Pool], how: str) -> None:
         until(fleet.breakers.all, "a breaker that is known")
         fleet.breakers.open("mail")
         pool.wait_log("circuit breaker of mail is open by hand")
+        pool.wait_open("mail")
         mails = pool.push(numbers(5), "mail")
         until(lambda: pool.counters()["DEFERRED"] == 5, "deferred entries")
         pool.redis.xdel("events", mails[2])

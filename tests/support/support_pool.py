@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from support_servers import Server
+from support_servers import Server, is_gone
 
+from rsq.ipc.breakers import Shown
 from rsq.ipc.cells import D, DeskState, K, P, PoolState, S
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Batch
@@ -363,6 +364,28 @@ class Pool:
         now = time.monotonic()
         return {entry.decode(): (attempt, due - now) for entry, (attempt, due) in rows.items()}
 
+    def breaker(self, event: str) -> set[Shown | None]:
+        """Return what the slots are told of an event's circuit breaker; None where nothing was told yet."""
+        told: set[Shown | None] = set()
+        segment = self.segment()
+        try:
+            for slot in range(segment.capacity):
+                if segment.used(slot):
+                    strain, switches = segment.slot(slot).strain, segment.slot(slot).switches
+                    rows = [row.name for row in strain.rows()]
+                    known = event.encode() in rows and switches.registered == strain.registered
+                    told.add(switches.state(rows.index(event.encode())).shown if known else None)
+        finally:
+            segment.close()
+        return told
+
+    def wait_open(self, event: str) -> None:
+        """Wait until every slot is told that an event's circuit breaker is not closed.
+
+        What is pushed after that is not started, but for one at a time to see if all is well again.
+        """
+        until(lambda: not self.breaker(event) & {None, Shown.CLOSED}, f"the breaker of {event}, open for all")
+
     def largest_batch(self) -> float:
         """Return the bucket (its upper bound) of the largest batch that any slot has read."""
         segment = self.segment()
@@ -388,9 +411,10 @@ class Pool:
             segment.close()
 
     def kill_worker(self, slot: int = 0) -> int:
-        """Kill -9 the process in a slot; return its pid."""
+        """Kill -9 the process in a slot, and wait until it is gone; return its pid."""
         pid = self.worker(slot)
         os.kill(pid, signal.SIGKILL)
+        until(lambda: is_gone(pid), f"the end of process {pid}")
         return pid
 
     def kill_master(self) -> None:
