@@ -27,7 +27,7 @@ def test_nothing_is_lost_or_run_twice(cluster: Cluster, make_everywhere: Callabl
             until(lambda new=new: b"connected" in ask(new, "ROLE"), "a replica in step")  # type: ignore[misc]
             order(cluster, new)
             load.wait_more(100)
-    assert not load.errors, "a push that was certainly not executed is sent again"
+    assert not load.errors, f"a push that was certainly not executed is sent again: {load.errors}"
     pool.wait_finished(load.ids)
     pool.wait_settled()
     assert pool.stop() == 0

@@ -22,7 +22,7 @@ HANDLER = """
 
 def test_it_is_swept_up(cluster: Cluster, make_everywhere: Callable[..., Everywhere]) -> None:
     """All keys of a group share one hash slot: every script runs, and nothing is refused as scattered."""
-    options = ("--lease", "1", "--consumer-ttl", "1", "--trim", "acked", "--max-attempts", "2")
+    options = ("--lease", "3", "--consumer-ttl", "1", "--trim", "acked", "--max-attempts", "2")
     pool = make_everywhere(cluster, HANDLER, *options, "--block-ms", "200")
     client: Any = pool.redis
     client.xgroup_create("events", "workers", "0", mkstream=True)

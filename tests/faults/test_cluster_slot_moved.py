@@ -35,7 +35,7 @@ def test_nothing_is_lost_or_run_twice(
             until(lambda more=reconnects: pool.counters()["RECONNECTS"] > more, "a new connection")  # type: ignore[misc]
             load.wait_more(100)
         assert cluster.owner() is others[1]
-    assert not load.errors, "a push that was certainly not executed is sent again"
+    assert not load.errors, f"a push that was certainly not executed is sent again: {load.errors}"
     seven = load.ids[7]
     pool.wait_finished([entry for entry in load.ids if entry != seven])
     pool.wait_settled()

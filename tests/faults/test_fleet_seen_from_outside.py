@@ -24,7 +24,7 @@ HANDLER = """
             wait_for("never")
         finished(message)
     """
-WEB = ("--lease", "1.5", "--metrics", "127.0.0.1:0")
+WEB = ("--lease", "6", "--metrics", "127.0.0.1:0")
 
 
 def get(pool: Pool, page: str) -> tuple[int, str]:
@@ -81,14 +81,16 @@ def test_leading_following_waiting_and_paused(make_pool: Callable[..., Pool]) ->
     waits.wait_log("runs already, on ")
     assert get(leads, "readyz") == get(follows, "readyz") == (200, "ready: 1 of 1 slots\n")
     until(lambda: get(waits, "readyz") == (503, "not ready: waiting for the instance lease\n"), "its probe")
+    until(lambda: scrape(leads)["rsq_leader"] == 1, "the lead of one")
     epoch = leads.keep("LEADER_EPOCH")
     assert epoch > 0
+    until(lambda: scrape(follows)["rsq_leader_epoch"] == epoch, "one that knows who leads")
     seen = {pool: scrape(pool) for pool in (leads, follows, waits)}
     assert [found["rsq_leader"] for found in seen.values()] == [1, 0, 0]
     assert [found["rsq_leader_epoch"] for found in seen.values()] == [epoch, epoch, 0]
     assert [found["rsq_paused"] for found in seen.values()] == [0, 0, 0]
-    assert 0 < seen[leads]["rsq_lease_seconds"] <= 1
-    assert 0 < seen[follows]["rsq_lease_seconds"] <= 1
+    assert 0 < seen[leads]["rsq_lease_seconds"] <= 4
+    assert 0 < seen[follows]["rsq_lease_seconds"] <= 4
     assert seen[waits]["rsq_lease_seconds"] == 0
     said = [status(pool) for pool in (leads, follows, waits)]
     assert [(one["leading"], one["paused"], one["ready"]) for one in said] == [
@@ -132,11 +134,11 @@ def test_what_was_swept_and_who_leads_while_one_is_cut_off(
     assert scrape(near)["rsq_leader_epoch"] > before
     near.wait_finished([entry])
     proxy.heal()
+    wanted = {"swept taken": 1, "swept suspects": 1, "swept buried": 0, "swept lost": 0}
     for pool in (near, far):
-        until(lambda pool=pool: scrape(pool)["swept taken"] == 1, "what was swept")  # type: ignore[misc]
-        assert scrape(pool)["swept suspects"] == 1
-        assert scrape(pool)["swept buried"] == scrape(pool)["swept lost"] == 0
-    assert scrape(near)["rsq_leader_epoch"] == scrape(far)["rsq_leader_epoch"] > before
+        until(lambda pool=pool: wanted.items() <= scrape(pool).items(), "what was swept")  # type: ignore[misc]
+    until(lambda: scrape(near)["rsq_leader_epoch"] == scrape(far)["rsq_leader_epoch"], "one epoch for both")
+    assert scrape(far)["rsq_leader_epoch"] > before
     near.wait_settled()
     fleet.stop()
     fleet.assert_exact([entry], restarted={entry: 2})

@@ -139,9 +139,8 @@ class Cluster(Topology):
         slot, source = key_slot(key.encode()), self.owner(key)
         ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
         ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
-        while found := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
-            for name in found:
-                ask(source, "MIGRATE", "127.0.0.1", target.port, name, 0, 10_000)
+        while found := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 10_000, "KEYS", *found)
         self.give(key, target, source)
 
     def give(self, key: str, target: Node, source: Node) -> None:
