@@ -27,7 +27,7 @@ def test_nothing_is_run_twice_or_left(make_pool: Callable[..., Pool]) -> None:
         (client,) = [row for row in pool.redis.client_list() if row["name"] == "test:0"]
         pool.redis.client_kill_filter(_id=client["id"])
         until(lambda kills=kills: pool.counters()["RECONNECTS"] >= kills, "a new connection")  # type: ignore[misc]
-    pool.wait_finished(ids)
+    until(lambda: len(pool.finished()) >= len(ids), "the end of all", 180)
     pool.wait_settled()
     assert pool.stop() == 0
     pool.assert_exact(ids)

@@ -34,8 +34,8 @@ def test_entries_stay_pending_until_it_is_repaired(make_pool: Callable[..., Pool
     until(lambda: pool.started().get(ids[6]) == 2, "the last attempt of the one that crashes")
     for entry in dead:
         pool.wait_log(f"entry {entry} cannot be dead-lettered")
-    told = pool.log().count("cannot be dead-lettered")
     pool.wait_successor(pool.kill_worker())
+    told = pool.log().count("cannot be dead-lettered")
     pool.wait_log("cannot be dead-lettered", times=told + len(dead))
     pool.redis.delete("events:dlq")
     pool.wait_settled()

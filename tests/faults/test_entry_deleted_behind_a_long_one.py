@@ -19,10 +19,11 @@ def handle(message):
 
 def test_it_is_handled_all_the_same(make_pool: Callable[..., Pool]) -> None:
     """Its worker was asked to make sure of what it has not started, and has the payload in memory."""
-    pool = make_pool(HANDLER, "--batch-max", "200", "--batch-ms", "1000")
+    pool = make_pool(HANDLER, "--batch-max", "200", "--batch-ms", "60000")
     ids = pool.push(numbers(250))
     pool.start()
     pool.wait_started(ids[LONG])
+    assert ids[LONG + 1].encode() in pool.batch().ids, "not fetched together"
     pool.redis.xdel("events", ids[LONG + 1])
     until(lambda: resting(pool), "a worker that was asked")
     pool.release("go")

@@ -20,7 +20,7 @@ def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:
                 wait_for("never")
             finished(message)
         """,
-        "--batch-ms", "5000",
+        "--batch-ms", "60000",
     )  # fmt: skip
     ids = pool.push(numbers(10))
     pool.start()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
 from support_pool import Pool, numbers
+
+from rsq.ipc.cells import PoolState
 
 CHANGES = {
     "ignored": "for number in NUMBERS: signal.signal(number, signal.SIG_IGN)",
     "default": "for number in NUMBERS: signal.signal(number, signal.SIG_DFL)",
     "blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
 }
+
+PLACES = range(1010, 1900, 40)  # entries that wait: one of them has many behind it in its batch
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -23,22 +28,36 @@ def test_drain_works_all_the_same(make_pool: Callable[..., Pool], change: str) -
     pool = make_pool(
         f"""
         NUMBERS = (signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE)
+        pause = 0.0
         def handle(message):
+            global pause
             started(message)
             if message.data["n"] == 5:
                 {CHANGES[change]}
-            if message.data["n"] >= 1000:
-                time.sleep(0.01)
+            if message.data["n"] in {PLACES}:
+                wait_for(f"go-{{message.data['n']}}")
+                pause = float(ledger().get("pause") or 0)
+            time.sleep(pause)
             finished(message)
         """,
-        "--batch-ms", "100", "--soft-timeout", "5",
+        "--batch-ms", "1000", "--soft-timeout", "60",
     )  # fmt: skip
     ids = pool.push(numbers(2000))
     pool.start()
-    pool.wait_started(ids[1010])
-    assert len(pool.batch().ids) > 100, "a small batch"
+    for place in PLACES:
+        pool.wait_started(ids[place])
+        batch = pool.batch().ids
+        if batch.index(ids[place].encode()) + 100 < len(batch):
+            break
+        pool.release(f"go-{place}")
+    else:
+        raise AssertionError("no large batch")
     before = len(pool.finished())
-    assert pool.stop() == 0
+    pool.books.set("pause", 0.05)
+    pool.signal(signal.SIGTERM)
+    pool.wait_state(PoolState.STOPPING)  # the worker is told
+    pool.release(f"go-{place}")
+    assert pool.wait() == 0
     assert len(pool.finished()) - before < 100, "the whole batch was handled first"
     assert "died" not in pool.log()
     assert pool.counters()["FAILED"] == 0

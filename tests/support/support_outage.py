@@ -38,14 +38,16 @@ def at_ease(pool: Pool) -> Iterator[None]:
     Each must use less than a fifth of a core, and log less than a line per error.
     """
     workers = {slot: psutil.Process(pid) for slot, pid in pool.seats().items()}
-    before, errors, began = _cpu_s(workers), _errors(pool), time.monotonic()
+    began = time.monotonic()  # first and last, so that nothing is used in no time
+    before, errors = _cpu_s(workers), _errors(pool)
     lines = pool.log().count("\n")
     yield
     until(
         lambda: all(now - errors[slot] >= ERRORS for slot, now in _errors(pool).items()),
         f"{ERRORS} errors of every worker",
     )
-    after, took = _cpu_s(workers), time.monotonic() - began
+    after = _cpu_s(workers)
+    took = time.monotonic() - began
     assert pool.seats() == {slot: worker.pid for slot, worker in workers.items()}, "a process was replaced"
     for slot in workers:
         used = (after[slot] - before[slot]) / took
