@@ -4,13 +4,14 @@
     own_server  one per test, keeps its data over stop, kill and start: for tests of faults
     make_pool   makes pools on `server` that leave nothing behind
 
-A test that uses one of them runs once per program.
+A test that uses one of them runs once per program. Tests of faults take turns: see `--every-server`.
 """
 
 from __future__ import annotations
 
 import compileall
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,34 @@ def pytest_configure(config: pytest.Config) -> None:
         for room in ("ipc", "streams", "worker", "supervisor"):
             compileall.compile_dir(ROOT / room, quiet=1)
         compileall.compile_dir(ROOT, maxlevels=0, quiet=1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-server",
+        action="store_true",
+        help="run each fault beside every server found, not only those that concern the server",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the faults of our own processes beside one server each: half of them here, half of them there."""
+    if config.getoption("every_server"):
+        return
+    others = [item for item in items if _is_turn_of_another(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+def _is_turn_of_another(item: pytest.Item) -> bool:
+    if item.path.parent.name != "faults" or item.get_closest_marker("every_server"):
+        return False
+    call = getattr(item, "callspec", None)
+    for server in call.params.values() if call else ():
+        if isinstance(server, Binary):
+            turn = zlib.crc32(item.nodeid.replace(server.name, "").encode()) % len(found())
+            return server is not found()[turn]
+    return False
 
 
 @pytest.fixture(scope="session", params=found(), ids=lambda binary: binary.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import (
     HANDLER,
     OPTIONS,
@@ -14,6 +15,8 @@ from support_outage import (
     stops_in_time,
 )
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 ADVICE = "the server does not allow it to this user: grant it with ACL SETUSER"
 

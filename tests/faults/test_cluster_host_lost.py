@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support_pool import numbers, until
 from support_topology import Cluster, Everywhere
 
 from rsq.streams import keys
 from rsq.streams.fleet import Report
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

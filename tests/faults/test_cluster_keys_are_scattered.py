@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support_topology import Cluster, Everywhere
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

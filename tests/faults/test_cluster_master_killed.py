@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import numbers, until
 from support_topology import Cluster, Everywhere, Load
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

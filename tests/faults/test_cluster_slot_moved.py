@@ -8,6 +8,8 @@ import pytest
 from support_pool import until
 from support_topology import Cluster, Everywhere, Load
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import Server
+
+pytestmark = pytest.mark.every_server
 
 
 def test_entries_stay_pending_until_there_is_room(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
+
+pytestmark = pytest.mark.every_server
 
 DEAD = {3: 1, 4: 0, 5: 2, 6: 2}
 REASONS = {3: "rejected", 4: "decode_error", 5: "max_attempts", 6: "crash: SIGSEGV"}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers
+
+pytestmark = pytest.mark.every_server
 
 
 def test_counted_as_lost_and_no_longer_pending(make_pool: Callable[..., Pool]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support_pool import Pool, numbers, until
+
+pytestmark = pytest.mark.every_server
 
 LONG = 100
 HANDLER = f"""

@@ -9,6 +9,8 @@ from support_pool import Pool, numbers, until
 
 from rsq import Fleet
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     from rsq import Breaker, Router
     handle = Router()

@@ -6,8 +6,11 @@ import os
 import signal
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import stand_still
+
+pytestmark = pytest.mark.every_server
 
 
 def test_only_unfinished_ones_are_lost(make_pool: Callable[..., Pool]) -> None:

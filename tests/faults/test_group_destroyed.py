@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import HANDLER, OPTIONS, in_the_middle
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 
 def test_it_begins_anew_where_it_was_told_to(make_own_pool: Callable[..., Pool]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.journal import JOURNAL_MAX, WAITING_MAX
+
+pytestmark = pytest.mark.every_server
 
 
 def test_their_places_are_free_again(make_pool: Callable[..., Pool]) -> None:

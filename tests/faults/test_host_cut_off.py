@@ -10,6 +10,8 @@ from support_hosts import Fleet, lease_left, term
 from support_pool import Pool, numbers, until
 from support_proxy import Proxy
 
+pytestmark = pytest.mark.every_server
+
 # A third of it lies between the stop of a handler and the end of the lease: time to look, and to mend.
 LEASE = "5"
 HANDLER = """

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_hosts import Fleet, lease_left
 from support_pool import Pool, numbers, until
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

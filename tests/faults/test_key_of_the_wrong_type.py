@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import HANDLER, OPTIONS, at_ease, in_the_middle, stops_in_time
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 ADVICE = "a key of that name is not a stream: choose another name or remove the key"
 

@@ -8,6 +8,8 @@ import pytest
 from support_hosts import kill_all
 from support_pool import Pool, until
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = "def handle(message): pass\n"
 
 

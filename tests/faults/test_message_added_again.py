@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

@@ -17,6 +17,8 @@ from support_outage import (
 from support_pool import Pool
 from support_proxy import Proxy
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
 def test_finished_entries_are_acked_on_return(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support_pool import Pool, numbers
 from support_servers import Server
+
+pytestmark = pytest.mark.every_server
 
 
 def test_the_pool_waits_and_begins_by_itself(own_server: Server, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.cells import DeskState
 from rsq.streams.group import RESTING_MS
 from rsq.streams.orders import Order
+
+pytestmark = pytest.mark.every_server
 
 ORDERS, INBOX = "rsq:{events}:workers:orders", "rsq:{events}:workers:inbox:test"
 HANDLER = """

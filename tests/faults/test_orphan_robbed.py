@@ -11,6 +11,8 @@ from support_hosts import Fleet
 from support_pool import Pool, until
 from support_servers import stand_still
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

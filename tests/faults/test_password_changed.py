@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from support_outage import (
     HANDLER,
     OPTIONS,
@@ -15,6 +16,8 @@ from support_outage import (
     stops_in_time,
 )
 from support_pool import Pool, until
+
+pytestmark = pytest.mark.every_server
 
 PASSWORD = "correct-horse"
 

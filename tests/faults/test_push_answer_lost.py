@@ -19,6 +19,8 @@ from rsq import PushError
 from rsq.streams.producer import Producer
 from rsq.streams.steps import Heard, Talk
 
+pytestmark = pytest.mark.every_server
+
 STREAM = "orders"
 
 

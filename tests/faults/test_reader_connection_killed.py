@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, until
+
+pytestmark = pytest.mark.every_server
 
 
 def test_what_was_on_its_way_goes_on(make_pool: Callable[..., Pool]) -> None:

@@ -18,6 +18,8 @@ from rsq.streams import acl, keys
 from rsq.streams.fleet import Report
 from rsq.streams.producer import Producer
 
+pytestmark = pytest.mark.every_server
+
 # Names full of characters that mean something in a pattern or to redis-cli.
 STREAM, GROUP, USER = "events", "work*[er]s 'x'", "little"
 

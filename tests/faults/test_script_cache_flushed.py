@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers
+
+pytestmark = pytest.mark.every_server
 
 
 def test_each_letter_is_written_once(make_own_pool: Callable[..., Pool]) -> None:

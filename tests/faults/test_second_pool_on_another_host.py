@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from support_pool import Pool, numbers
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

@@ -9,6 +9,8 @@ import redis
 from support_pool import numbers, until
 from support_topology import SERVICE, Everywhere, Load, Node, Watched, ask
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

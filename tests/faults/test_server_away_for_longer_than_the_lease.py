@@ -7,10 +7,13 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import Server, stand_still
 
 from rsq.ipc.fence import boot_time
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import (
     HANDLER,
     OPTIONS,
@@ -16,6 +17,8 @@ from support_outage import (
 from support_pool import Pool, until
 from support_proxy import Proxy
 from support_servers import Server
+
+pytestmark = pytest.mark.every_server
 
 ADVICE = "the server is a read-only replica: point the URL to its primary"
 

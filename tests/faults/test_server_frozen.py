@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers
 from support_servers import Server
+
+pytestmark = pytest.mark.every_server
 
 
 def test_nothing_finished_is_run_again(make_own_pool: Callable[..., Pool], own_server: Server) -> None:

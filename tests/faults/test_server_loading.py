@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
 from support_outage import (
     HANDLER,
     OPTIONS,
@@ -16,6 +17,8 @@ from support_outage import (
 )
 from support_pool import Pool, until
 from support_servers import Server
+
+pytestmark = pytest.mark.every_server
 
 KEYS = 900  # of 64 KB; above 64 MB the server begins to write its file anew by itself
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import HANDLER, OPTIONS, at_ease, goes_on, in_the_middle
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 
 def test_what_is_there_is_read_and_acknowledged(make_own_pool: Callable[..., Pool]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from support_pool import Pool, numbers
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import Server
 
 from rsq import Fleet
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     from rsq import Breaker, Router

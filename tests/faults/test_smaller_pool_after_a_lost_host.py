@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support_pool import Pool, numbers
 
 from rsq.streams.group import SUSPECT_MS
+
+pytestmark = pytest.mark.every_server
 
 
 def test_what_its_other_slots_held_can_be_taken(make_pool: Callable[..., Pool]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_outage import HANDLER, OPTIONS, in_the_middle
 from support_pool import Pool
+
+pytestmark = pytest.mark.every_server
 
 
 def test_what_was_in_hand_is_finished_and_new_entries_come(make_own_pool: Callable[..., Pool]) -> None:

@@ -11,6 +11,8 @@ from support_pool import Pool, numbers, until
 
 from rsq.streams import keys
 
+pytestmark = pytest.mark.every_server
+
 HANDLER = """
     def handle(message):
         started(message)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support_hosts import Fleet
 from support_pool import Pool, until
 
 from rsq.streams import keys
 from rsq.streams.fleet import Report
+
+pytestmark = pytest.mark.every_server
 
 HANDLER = """
     def handle(message):

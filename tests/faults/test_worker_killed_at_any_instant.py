@@ -9,8 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import stand_still
+
+pytestmark = pytest.mark.every_server
 
 KILLS = 40
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support_pool import Pool, numbers, until
 from support_servers import Server, stand_still
+
+pytestmark = pytest.mark.every_server
 
 
 def test_finished_entries_are_not_run_again(make_own_pool: Callable[..., Pool], own_server: Server) -> None:

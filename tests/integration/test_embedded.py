@@ -21,7 +21,7 @@ from support_servers import stand_still
 
 from rsq.streams import connection, embedded
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 

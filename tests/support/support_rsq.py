@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from support_servers import Server
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 Rsq = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
