@@ -14,7 +14,7 @@ import redis
 from redis import crc
 from support_producers import FACES, Make
 from support_servers import Binary, found
-from support_topology import Cluster, Node, Watched, ask, identity
+from support_topology import PATIENT_MS, Cluster, Node, Watched, ask, identity
 
 from rsq.streams import connection
 from rsq.streams.producer import PushError
@@ -29,6 +29,7 @@ def binary(request: pytest.FixtureRequest) -> Binary:
 @pytest.fixture(scope="module")
 def cluster(binary: Binary) -> Iterator[Cluster]:
     made = Cluster(binary)
+    made.hurry(PATIENT_MS)  # a node that is silent for a while stays a master
     yield made
     made.discard()
 

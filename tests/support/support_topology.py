@@ -25,6 +25,7 @@ from rsq.streams.producer import Producer
 # A server that stands still for a moment is not dead: else a failover comes that no test has asked for, and
 # undoes what was confirmed. Where one is killed, the others are told to `hurry`.
 HASTY_MS, HASTY_DOWN_MS, PATIENT_MS = 1000, 500, 60_000
+CALM_MS = 4000  # of a cluster: nodes hear from each other twice in this time, so it must not be too long
 SLOTS = 16384
 SERVICE = "main"
 
@@ -171,7 +172,7 @@ class Cluster(Topology):
         for node in self.nodes:
             until(partial(says, node, f"cluster_known_nodes:{size}"), "a cluster where all know all")
             until(partial(says, node, "cluster_state:ok"), "a cluster that is up")
-        self.hurry(PATIENT_MS)
+        self.hurry(CALM_MS)
         if replica := self.replica:
             owner = identity(self.owner())
             until(lambda: owner in ask(replica, "CLUSTER", "NODES").decode(), "the owner's name")
