@@ -39,7 +39,7 @@ class AsyncProducer:
     ) -> None:
         """Prepare it; the first push connects. Arguments as for `Producer`; a client is an asyncio one."""
         self.stream = prefix + stream
-        patience_s = 0.0
+        patience_s, target = 0.0, None
         self._pool: Any  # redis-py has typed little of it
         self._owned = isinstance(url_or_client, str)
         if isinstance(url_or_client, str):
@@ -52,6 +52,7 @@ class AsyncProducer:
         self._pusher = Pusher(
             self.stream, serializer=serializer, allow_pickle=allow_pickle, maxlen=maxlen, exact=exact,
             on_full=on_full, block_s=seconds(block), timeout_s=timeout_s, patience_s=patience_s,
+            server=target,
         )  # fmt: skip
 
     async def push(

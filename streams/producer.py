@@ -62,7 +62,7 @@ class Producer:
         """
         self.stream = prefix + stream
         self._owned = isinstance(url_or_client, str)
-        patience_s = 0.0
+        patience_s, target = 0.0, None
         if isinstance(url_or_client, str):
             target = connection.target(url_or_client).for_key(self.stream)
             self._client = connection.client(target, timeout_s=timeout_s, name="rsq-producer")
@@ -72,6 +72,7 @@ class Producer:
         self._pusher = Pusher(
             self.stream, serializer=serializer, allow_pickle=allow_pickle, maxlen=maxlen, exact=exact,
             on_full=on_full, block_s=seconds(block), timeout_s=timeout_s, patience_s=patience_s,
+            server=target,
         )  # fmt: skip
 
     def push(

@@ -24,7 +24,7 @@ from .letter import name_bytes, text_of
 from .meter import OF_PROCESS, Meter
 from .refusals import Duplicate, PushError, StreamFull
 from .steps import Pause, Steps, Talk
-from .trouble import elsewhere, permanent
+from .trouble import Place, elsewhere, explain, permanent
 
 BATCH = 500
 # A batch of large messages goes out earlier: it is held in memory twice.
@@ -95,11 +95,13 @@ class Pusher:
         block_s: float,
         timeout_s: float,
         patience_s: float,
+        server: Place | None = None,
     ) -> None:
         """Check the settings; see `Producer`.
 
         Arguments:
             patience_s: how long to look for the right server while it is certain that nothing was executed.
+            server: what errors name; None if it is not known.
 
         Raises:
             ValueError: one line about what is wrong.
@@ -112,7 +114,7 @@ class Pusher:
             raise ValueError(f"on_full={on_full!r} needs maxlen: how many entries may be unread")
         if exact and (maxlen is None or on_full != "trim"):
             raise ValueError("exact is a way to trim: it needs maxlen, and on_full='trim'")
-        self.stream, self.meter = stream, Meter()
+        self.stream, self.meter, self._server = stream, Meter(), server
         self._encode = serializers.load(serializer, allow_pickle=allow_pickle).encode
         self._most, self._blocks, self._block_s = maxlen or 0, on_full == "block", block_s
         self._timeout_s, self._patience_s = timeout_s, patience_s
@@ -198,7 +200,7 @@ class Pusher:
             ids = yield from self._exchange(once, again=True)
         except _Broken as broken:
             self._remembers = None  # the next server may be another
-            raise PushError(broken.cause, pushed + broken.done, broken.unsure) from broken.cause
+            raise self._failure(broken.cause, pushed + broken.done, broken.unsure) from broken.cause
         self._lanes.give(lane)
         return ids
 
@@ -258,7 +260,7 @@ class Pusher:
         try:
             (answer,) = yield from self._exchange([call], again=True, counted=False)
         except _Broken as broken:
-            raise PushError(broken.cause, pushed, len(pieces) if broken.unsure else 0) from broken.cause
+            raise self._failure(broken.cause, pushed, len(pieces) if broken.unsure else 0) from broken.cause
         self._lanes.give(lane)
         if text_of(answer[0]) == "known":
             self._count(0, duplicates=1)
@@ -312,6 +314,9 @@ class Pusher:
             if final or time.monotonic() >= deadline:
                 raise _Broken(lost or errors[0], len(found), len(pieces) if broken else 0)
             yield Pause(next(pauses, _PAUSES_S[-1]))
+
+    def _failure(self, cause: RedisError, pushed: int, unsure: int) -> PushError:
+        return PushError(cause, pushed, unsure, f"stream {self.stream}: {explain(cause, self._server)}")
 
     def _count(self, pushed: int, *, duplicates: int = 0, rejected: int = 0, resent: int = 0) -> None:
         now = time.monotonic()
