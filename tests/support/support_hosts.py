@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from support_pool import Pool, until
-from support_servers import stand_still
+from support_servers import end, stand_still_below
 
 from rsq.ipc.cells import K
 from rsq.streams import keys
@@ -104,11 +104,8 @@ def family(pool: Pool) -> list[int]:
 
 def kill_all(pool: Pool) -> None:
     """Kill -9 a master and all its children, none of which can do anything about it."""
-    pids = family(pool)
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    if pool.process is not None and pool.process.poll() is None:  # its number may be another's later
+        end(stand_still_below(pool.pid))
     pool.wait()
     pool.wait_free()
 
@@ -116,9 +113,7 @@ def kill_all(pool: Pool) -> None:
 @contextlib.contextmanager
 def stopped(pool: Pool) -> Any:
     """Inside the block nothing of a pool runs, as on a machine that is suspended."""
-    stand_still(pool.pid)  # before we look whom it has: it starts nobody any more
-    pids = family(pool)
-    stand_still(*pids)
+    pids = stand_still_below(pool.pid)
     try:
         yield
     finally:

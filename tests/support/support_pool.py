@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from support_servers import Server, is_gone
+from support_servers import Server, end, is_gone, stand_still_below
 
 from rsq.ipc.breakers import Shown
 from rsq.ipc.cells import D, DeskState, K, P, PoolState, S
@@ -187,19 +187,16 @@ class Pool:
         """Make sure that nothing of it runs on."""
         if self.process is None:
             return
-        family = [self.process.pid]
+        family = []
         if self.process.poll() is None:
-            family += [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+            family = stand_still_below(self.process.pid)
             self.process.kill()
             self.process.wait()
-        for worker in self.holders():
-            family.append(worker)
+        family += self.holders()
         with contextlib.suppress(ValueError, psutil.Error):  # without a master it lives on while workers do
             if "rsq: keeper" in " ".join(psutil.Process(keeper := self.keeper()).cmdline()):
                 family.append(keeper)
-        for pid in family[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end(family)
 
     def log(self) -> str:
         """Return what it has logged since its last start."""

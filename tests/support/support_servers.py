@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,9 +49,10 @@ def stand_still(*pids: int) -> None:
 
 
 def _stands(pid: int) -> bool:
-    """Tell whether a process is stopped, with all its threads: each of them stops by itself."""
-    if psutil.Process(pid).status() != psutil.STATUS_STOPPED:
-        return False
+    """Tell whether a process is stopped, with all its threads (each stops by itself), or dead."""
+    status = psutil.Process(pid).status()
+    if status != psutil.STATUS_STOPPED:
+        return bool(status == psutil.STATUS_ZOMBIE)
     tasks = Path(f"/proc/{pid}/task")
     if not tasks.is_dir():
         return True
@@ -59,6 +60,35 @@ def _stands(pid: int) -> bool:
         states = [(task / "stat").read_text().rpartition(") ")[2][0] for task in tasks.iterdir()]
         return all(state in "Tt" for state in states)
     return False
+
+
+def stand_still_below(pid: int) -> list[int]:
+    """Stop a process and all below it, parents first: none is started meanwhile. Return their pids."""
+    found: list[int] = []
+    while new := [one for one in _below(pid) if one not in found]:
+        for one in new:
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                stand_still(one)
+        found += new
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    return []
+
+
+def end(pids: Iterable[int]) -> None:
+    """Kill -9 processes, and wait until they are gone."""
+    pids = list(pids)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + READY_S
+    while left := [pid for pid in pids if not is_gone(pid)]:  # ended and not reaped is as good
+        assert time.monotonic() < deadline, f"processes {left} go on after SIGKILL"
+        time.sleep(0.001)
 
 
 @dataclass(frozen=True)

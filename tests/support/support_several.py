@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 from support_pool import DEADLINE_S, PREAMBLE, until
-from support_servers import Server
+from support_servers import Server, end, stand_still_below
 
 from rsq.ipc.cells import D, K, P, PoolState
 from rsq.ipc.ledger import DEAD, C
@@ -169,13 +169,12 @@ class Several:
 
     def discard(self) -> None:
         """Make sure that nothing of it runs on."""
-        pids = [*self.family(), *self.strays()]
+        family = []
         if self.process is not None and self.process.poll() is None:
+            family = stand_still_below(self.process.pid)
             self.process.kill()
             self.process.wait()
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end([*family, *self.strays()])
 
     def family(self) -> list[int]:
         """Return the pids of all processes below the root, with it."""
