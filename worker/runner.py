@@ -171,14 +171,15 @@ class Runner:
             message.entry, message.attempt = entry, 1 if attempts is None else attempts[at]
             try:
                 fields = entry[1]
-                payload = fields[1] if fields[0] == first else unwrap(message)
-                if payload is not None:
+                if fields[0] == first:
                     try:
-                        message.data = quickly(payload)
+                        message.data = quickly(fields[1])
                     except ValueError:
                         if quickly == decode:  # it has had the last word
                             raise
-                        message.data = decode(payload)
+                        message.data = decode(fields[1])
+                elif (payload := unwrap(message)) is not None:
+                    message.data = decode(payload)
             except Exception as error:
                 until = self._failed(at, entry, attempts, as_decode_error(error), until)
             else:
