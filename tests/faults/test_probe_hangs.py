@@ -29,6 +29,7 @@ def test_until_its_time_limit(make_pool: Callable[..., Pool]) -> None:
     mails = pool.push(numbers(50), "mail")
     pool.start()
     until(lambda: pool.counters()["DEFERRED"] >= 20, "deferred entries")
+    pool.wait_open("mail")  # entries are deferred also before it is known what a breaker does
     # What was started before the breaker opened may still run: it would hang, and be no probe.
     until(
         lambda: pool.counters()["FAILED"] == sum(pool.started().values()), "the end of all that was started"
@@ -53,6 +54,8 @@ def test_until_its_host_is_taken_for_lost(make_pool: Callable[..., Pool]) -> Non
     mails = one.push(numbers(20), "mail")
     one.start()
     until(lambda: one.counters()["DEFERRED"] >= 10, "deferred entries")
+    one.wait_open("mail")
+    until(lambda: one.counters()["FAILED"] == sum(one.started().values()), "the end of all that was started")
     one.books.set("hang", 1)
     until(lambda: one.books.llen("hung"), "a probe that hangs")
     other.start()
