@@ -133,6 +133,8 @@ def test_an_answer_of_another_kind_is_final() -> None:
     with pytest.raises(PushError, match="WRONGTYPE") as caught:
         steps.send(Heard([ResponseError("WRONGTYPE no stream")]))
     assert (caught.value.pushed, caught.value.unsure) == (0, 0)
+    words = "stream orders: Redis: a key of that name is not a stream: choose another name or remove the key"
+    assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize(
