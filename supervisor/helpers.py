@@ -49,11 +49,7 @@ class Helper:
         if self.child is None and now >= self.due:
             try:
                 self.child = self.start()
-            except (
-                OSError,
-                ValueError,
-                RuntimeError,
-            ) as error:  # the last: its lock is held
+            except (OSError, ValueError, RuntimeError) as error:  # the last: its lock is held
                 log.error("%s: cannot be started: %s", self.name, error)
                 self.due = now + 5
             else:

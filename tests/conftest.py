@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the faults of our own processes beside one server each: half of them here, half of them there."""
     if config.getoption("every_server"):
         return
-    others = [item for item in items if _is_turn_of_another(item)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in set(others)]
+    others = {item for item in items if _is_turn_of_another(item)}
+    config.hook.pytest_deselected(items=[item for item in items if item in others])
+    items[:] = [item for item in items if item not in others]
 
 
 def _is_turn_of_another(item: pytest.Item) -> bool:
