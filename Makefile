@@ -1,11 +1,11 @@
-# make demo | test | check | bench | regress | soak | docs: each makes the environment first if it is missing.
+# make demo | test | check | bench | regress | soak | pairs | docs: each makes the environment first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 
-.PHONY: demo test check bench regress soak docs clean
+.PHONY: demo test check bench regress soak pairs docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m rsq.examples.demo
@@ -27,6 +27,9 @@ regress: $(STAMP)
 SECONDS ?= 600
 soak: $(STAMP)
 	$(BIN)/python tests/soak.py --seconds $(SECONDS) $(ARGS)
+
+pairs: $(STAMP)
+	$(BIN)/python tests/pairs.py --seconds $(SECONDS) $(ARGS)
 
 $(STAMP): pyproject.toml
 	@echo "making the environment in $(VENV), once"

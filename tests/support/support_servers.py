@@ -1,6 +1,7 @@
 """Real servers for tests: every binary that can be found, on private sockets, stopped whatever happens.
 
-found()           the binaries: the embedded one, `redis-server` and `valkey-server` on the PATH
+found()           the binaries: the embedded one, `redis-server` and `valkey-server` on the PATH, and those
+                  whose paths RSQ_TEST_SERVERS lists, separated by colons
 Server(binary)    one server, which can be started, stopped, killed, frozen and started again
 free_port()       a port that stays free until it is bound, and while its server is killed and started again
 """
@@ -106,12 +107,15 @@ class Binary:
 
 @cache
 def found() -> tuple[Binary, ...]:
-    """Every server on this machine, the embedded one first."""
+    """Return every server on this machine once, the embedded one first."""
     paths = [("embedded", embedded.binary())]
     for product in ("redis", "valkey"):
         path = shutil.which(f"{product}-server")
         paths += [(product, Path(path))] if path else []
-    return tuple(Binary(path, product, _version(path)) for product, path in paths)
+    paths += [("", Path(path)) for path in os.environ.get("RSQ_TEST_SERVERS", "").split(":") if path]
+    binaries = [_binary(path, product) for product, path in paths]
+    versions = [binary.version for binary in binaries]  # no product has another's version
+    return tuple(binary for n, binary in enumerate(binaries) if binary.version not in versions[:n])
 
 
 class Server:
@@ -288,11 +292,18 @@ def _discard_all() -> None:
         server.discard()
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _binary(path: Path, product: str) -> Binary:
+    """Ask a program what it is.
+
+    Arguments:
+        path: of the program.
+        product: what to call it; empty for the name that it gives itself.
+    """
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-    numbers = re.search(r"\bv=(\d+)\.(\d+)\.(\d+)", said)
+    numbers = re.search(r"^(\w+) server v=(\d+)\.(\d+)\.(\d+)", said)
     assert numbers, said
-    return tuple(map(int, numbers.groups()))
+    name, *version = numbers.groups()
+    return Binary(path, product or name.lower(), tuple(map(int, version)))
 
 
 def _fast_folder() -> str | None:
