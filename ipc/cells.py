@@ -52,7 +52,9 @@ class P(IntEnum):
     BY_HAND = auto()  # 1 while an operator has set how many slots are wanted
     BUSY = auto()  # real: workers at work, smoothed
     RATE = auto()  # real: entries per second of a busy worker, 0 when nothing is known
-    SCALED = auto()  # the last: first of two per Why: changes of the wanted slots; real, epoch: the newest
+    SCALED = auto()  # first of two per Why: changes of the wanted slots; real, epoch: the newest
+    EXPORTER_LOST_LINES = 30  # of the log, that the exporter has dropped: written by that
+    LOST_LINES = 31  # of the log, that the master has dropped
 
 
 class Why(IntEnum):
@@ -78,7 +80,8 @@ class Pool(_Cells):
     """What the master says of the pool."""
 
     SIZE = 32
-    assert max(P) + 2 * len(Why) <= SIZE
+    assert P.SCALED + 2 * len(Why) <= P.EXPORTER_LOST_LINES
+    assert max(P) < SIZE
 
 
 class K(IntEnum):
@@ -102,6 +105,7 @@ class K(IntEnum):
     UNREAD_S = auto()  # real: age of the oldest of them where those may not be all
     FLEET = auto()  # wanted slots of all living instances of the group, 0 when not known
     SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
+    LOST_LINES = 31  # of the log, that the keeper has dropped
 
 
 class Swept(IntEnum):
@@ -120,7 +124,7 @@ class Keep(_Cells):
     """What the keeper says of the pool."""
 
     SIZE = 32
-    assert max(K) + len(Swept) <= SIZE
+    assert K.SWEPT + len(Swept) <= K.LOST_LINES < SIZE
 
 
 class S(IntEnum):
@@ -175,6 +179,7 @@ class D(IntEnum):
     LIMIT = auto()  # time limit of the entry that runs, where it is not the pool's: see limit
     MOST = auto()  # most attempts that an entry may have, of whatever event
     DEFERRED = auto()  # entries that wait for the circuit breaker of their event
+    LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 
 
 class W(IntEnum):

@@ -50,7 +50,7 @@ class DeadLetters:
             stream: where the letters came from.
             dlq: the dead-letter stream, default `<stream>:dlq`.
         """
-        self.stream = stream
+        self.stream = text_of(name_bytes(stream))  # as letters name it, whatever the locale
         self.dlq = dlq or keys.dead_letter(stream)
         # A client without redis-py's idea of an entry: its dict would drop repeated field names.
         self._redis = redis.Redis(connection_pool=client.connection_pool)

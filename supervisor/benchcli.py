@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from ..streams.producer import PushError
 from .bench import BATCHES, DEFAULT_BATCH, Rate, Tell, Wanted, best_of, opened, suits
 from .failing import failure
 from .options import server_of, server_options
+from .printable import json_text
 
 _ROUNDS = 2
 _BUSY = 0.9  # of a core: a server runs commands on one
@@ -75,7 +75,7 @@ def bench(
     except RedisError as error:
         raise failure(error, server) from error
     if as_json:
-        click.echo(json.dumps(_plain(server, wanted, rates, latencies)))
+        click.echo(json_text(_plain(server, wanted, rates, latencies)))
     else:
         _show(server, wanted, rates, latencies)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from .breakers import Shown
+from .failing import tell
 from .fleetcli import _fleet, _print
 from .options import group_options
-from .printable import one_line
+from .printable import json_text, one_line
 
 
 @click.group("breaker")
@@ -26,7 +26,7 @@ def show(as_json: bool, stream: str, group: str, **place: Any) -> None:
     with _fleet(stream, group, **place) as fleet:
         found = fleet.breakers.all()
     if as_json:
-        click.echo(json.dumps([one.as_json() for one in found]))
+        click.echo(json_text([one.as_json() for one in found]))
         return
     if not found:
         click.echo("no event has a circuit breaker")
@@ -55,7 +55,7 @@ def _turn(event: str, stream: str, group: str, place: dict[str, Any], *, closed:
         changed = (fleet.breakers.close if closed else fleet.breakers.open)(event)
     words = "closed" if closed else "open, until it is closed by hand"
     already = "" if changed else " already"
-    click.echo(f"{one_line(stream)} / {one_line(group)}: {one_line(event)} is {words}{already}")
+    tell(f"{one_line(stream)} / {one_line(group)}: {one_line(event)} is {words}{already}")
 
 
 def _table(found: list[Shown]) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,7 +10,7 @@ import click
 import setproctitle
 from click.core import ParameterSource
 
-from ..ipc import exitcodes
+from ..ipc import exitcodes, logsink, stdio
 from ..streams.envelope import ENVELOPES
 from ..worker.ways import UNKNOWN
 from . import failing, logs, reexec, root, roster, settings, starting, tomlfile
@@ -273,12 +271,13 @@ def main() -> None:
     The process ends at once: threads and exit functions of the handler's module must not hold it up.
     """
     try:
-        code = failing.run(command, name="rsq-supervisor")
+        code, line = failing.outcome(command, None, "rsq-supervisor")
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else exitcodes.OK
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever reads it may have gone
-            stream.flush()
+        code, line = end.code if isinstance(end.code, int) else exitcodes.OK, ""
+    if line:
+        logs.say(line)
+    logsink.settle(logsink.LAST_WORDS_S)
+    stdio.flush(logsink.LAST_WORDS_S)
     os._exit(code)
 
 

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from ..ipc import logsink
 from ..ipc.pipe import Pipe
 from ..ipc.segment import Segment
 from .frames import tell
@@ -24,7 +25,9 @@ log = logging.getLogger("rsq.exporter")
 
 DRAIN_EVERY_S = 0.5
 _BACKLOG = 64
+_RETRY_S = 0.05
 _FRAMES_AT_ONCE = 100  # of each slot
+_FRAMES_IN_HAND = 2  # what a stalled log may cost, should we die of it: a frame may fill half the buffer
 _LAST_WORDS_S = 2.0
 
 
@@ -87,13 +90,12 @@ def run(gallery: Gallery, listener: socket.socket | None, lifeline_fd: int) -> i
         for fd in (wake_fd, lifeline_fd, *([server.fileno()] if server else [])):
             poll.register(fd, select.POLLIN)
         gallery.look()
-        _drain(gallery, pipes)
-        due = time.monotonic() + DRAIN_EVERY_S
+        due = time.monotonic() + _drain(gallery, pipes)
         while True:
             now = time.monotonic()
             if now >= due:
                 gallery.look()
-                due = now if _drain(gallery, pipes) else now + DRAIN_EVERY_S
+                due = now + _drain(gallery, pipes)
             next_cut = server.expire(now) if server else None
             wait_s = (due if next_cut is None else min(due, next_cut)) - now
             ready = {fd for fd, _ in poll.poll(max(0.0, wait_s) * 1000)}
@@ -104,19 +106,26 @@ def run(gallery: Gallery, listener: socket.socket | None, lifeline_fd: int) -> i
     deadline = time.monotonic() + _LAST_WORDS_S
     if server is not None:
         server.finish(deadline)
-    while _drain(gallery, pipes) and time.monotonic() < deadline:
-        pass
+    while _drain(gallery, pipes) < DRAIN_EVERY_S and time.monotonic() < deadline:
+        if not logsink.settle(logsink.LAST_WORDS_S):
+            break
+    logsink.settle(logsink.LAST_WORDS_S)
     return os.EX_OK
 
 
-def _drain(gallery: Gallery, pipes: dict[Segment, _Pipes]) -> bool:
-    """Log what has come since; tell whether there is more."""
+def _drain(gallery: Gallery, pipes: dict[Segment, _Pipes]) -> float:
+    """Log what has come since; return after how many seconds to do so again.
+
+    While nobody reads the log, reports stay where they are: there is more room in the segment than in here.
+    """
+    if not logsink.settle():
+        return _RETRY_S
     more = False
     for name, segment in gallery.pools():
         if segment not in pipes:
             pipes[segment] = _Pipes(segment, name)
         more = pipes[segment].drain() or more
-    return more
+    return 0.0 if more else DRAIN_EVERY_S
 
 
 class _Pipes:
@@ -133,10 +142,13 @@ class _Pipes:
         """Log what has come since, so much of it that pages need not wait; tell whether there is more."""
         more = False
         for number, pipe in self._used():
-            if pipe.unread:
-                for frame in pipe.take(_FRAMES_AT_ONCE):
+            left = _FRAMES_AT_ONCE
+            while pipe.unread and left and logsink.settle():
+                frames = pipe.take(_FRAMES_IN_HAND)
+                for frame in frames:
                     tell(number, frame, self._name)
-                more = more or pipe.unread
+                left -= _FRAMES_IN_HAND
+            more = more or pipe.unread
             dropped = pipe.dropped - self._dropped.get(number, 0)
             if dropped > 0:
                 self._dropped[number] = pipe.dropped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,12 +18,12 @@ from ..streams.fleet import BUSY
 from ..streams.survey import Survey
 from . import checking, fleetboard, stuck
 from . import status as pools
-from .failing import Failure, failure
+from .failing import Failure, failure, tell
 from .fleet import Fleet, NoBreaker, NoGroup, NoInstance, NotInTime, Ordered
 from .fleetboard import many
 from .fleetwatch import show
 from .options import given, group_options, server_of, server_options
-from .printable import one_line
+from .printable import json_text, one_line
 from .runtime import runtime_dirs
 
 NOT_IN_TIME = os.EX_TEMPFAIL
@@ -124,9 +123,9 @@ def check(
     with Fleet(server_of(**place), stream, group, dlq=dlq, timeout_s=timeout) as fleet:
         health = fleet.check(checking.Limits(max_lag, max_pending, max_idle, max_dlq))
     if as_json:
-        click.echo(json.dumps(checking.as_json(stream, group, health.findings)))
+        tell(json_text(checking.as_json(stream, group, health.findings)))
     else:
-        click.echo("\n".join(checking.lines(stream, group, health.findings)))
+        tell("\n".join(checking.lines(stream, group, health.findings)))
     return health.grade
 
 
@@ -190,7 +189,7 @@ def pause(reason: str, wait: bool, timeout: float, stream: str, group: str, **pl
         words = "paused" if ordered.new else "already paused"
         order, seen = ordered.order, ordered.seen
         who = f" {fleetboard.told(order, seen.now_ms)}" if order and not ordered.new else ""
-        click.echo(f"{words}{who}: {_size(seen)}; resume with: {_again('resume', stream, group)}")
+        tell(f"{words}{who}: {_size(seen)}; resume with: {_again('resume', stream, group)}")
         return _await(ordered, wait, timeout, "running handlers")
 
 
@@ -202,7 +201,7 @@ def resume(wait: bool, timeout: float, stream: str, group: str, **place: Any) ->
     """Let a paused group go on."""
     with _fleet(stream, group, **place) as fleet:
         ordered = fleet.resume()
-        click.echo(f"{'resumed' if ordered.new else 'was not paused'}: {_size(ordered.seen)}")
+        tell(f"{'resumed' if ordered.new else 'was not paused'}: {_size(ordered.seen)}")
         return _await(ordered, wait, timeout, "the instances")
 
 
@@ -221,14 +220,12 @@ def drain(
     with _fleet(stream, group, **place) as fleet:
         if cancel:
             was = fleet.undrain(instance)
-            click.echo(
-                one_line(f"{instance} {'need not drain any more' if was else 'was not told to drain'}")
-            )
+            tell(one_line(f"{instance} {'need not drain any more' if was else 'was not told to drain'}"))
             return OK
         ordered = fleet.drain(instance)
         words = "told to drain" if ordered.new else "had been told to drain"
         busy = sum(one.slots(BUSY) for one in ordered.seen.living if one.name == instance)
-        click.echo(one_line(f"{instance} {words}: {many(busy, 'busy slot')}"))
+        tell(one_line(f"{instance} {words}: {many(busy, 'busy slot')}"))
         code = _await(ordered, wait, timeout, instance)
         if wait:
             fleet.undrain(instance)  # carried out: it shall not end again when it is started again
@@ -238,9 +235,9 @@ def drain(
 def _await(ordered: Ordered, wait: bool, timeout_s: float, what: str) -> int:
     """Wait until an order is carried out, if that is wanted; return the exit code."""
     if wait:
-        with _waiting(what) as tell:
-            ordered.wait(timeout_s, tell)
-        click.echo("done")
+        with _waiting(what) as progress:
+            ordered.wait(timeout_s, progress)
+        tell("done")
     return OK
 
 

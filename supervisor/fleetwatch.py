@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ from ..streams.connection import RedisError, Target, explain, permanent
 from ..streams.survey import Survey
 from .failing import failure
 from .fleetboard import FleetBoard, as_json
-from .printable import one_line
+from .printable import json_text, one_line
 
 NOTHING_FOUND = 1
 _EVERY_S = 1.0
@@ -40,8 +39,6 @@ def show(look: Look, server: Target, watch: bool, json_wanted: bool) -> int:
     Raises:
         Failure: the server cannot be asked.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode is no reason to fail
     try:
         if watch:
             return _watch(look, server, json_wanted)
@@ -51,7 +48,7 @@ def show(look: Look, server: Target, watch: bool, json_wanted: bool) -> int:
     except RedisError as error:
         raise failure(error, server) from error
     if json_wanted:
-        print(json.dumps(as_json(seen), indent=2), flush=True)  # noqa: T201
+        print(json_text(as_json(seen), indent=2), flush=True)  # noqa: T201
     else:
         _console().print(FleetBoard(seen))
     return OK if seen.found else NOTHING_FOUND
@@ -65,7 +62,7 @@ def _watch(look: Look, server: Target, json_wanted: bool) -> int:
             if seen is None:
                 print(f"rsq: {trouble}", file=sys.stderr, flush=True)  # noqa: T201
             elif json_wanted:
-                print(json.dumps(as_json(seen)), flush=True)  # noqa: T201
+                print(json_text(as_json(seen)), flush=True)  # noqa: T201
             else:
                 console.print(FleetBoard(seen))
             time.sleep(_EVERY_S)

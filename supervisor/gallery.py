@@ -6,7 +6,7 @@ import contextlib
 import math
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,9 @@ class Gallery(Protocol):
     def heartbeat_s(self) -> float:
         """Return the age of the last full pass of what keeps the pools, infinite when there was none."""
 
+    def lost_lines(self) -> Mapping[str, int]:
+        """Return process -> lines of the log that it dropped, of those that belong to no single pool."""
+
 
 class One:
     """A pool without a root: its master is what keeps it."""
@@ -57,6 +60,10 @@ class One:
     def heartbeat_s(self) -> float:
         """Return the age of the master's last full pass."""
         return _age(self._pools[0].segment.pool.real[P.HEARTBEAT])
+
+    def lost_lines(self) -> Mapping[str, int]:
+        """Return nothing: the pool's cells have it."""
+        return {}
 
 
 class Many:
@@ -96,13 +103,19 @@ class Many:
         """Return the age of the root's last full pass."""
         return _age(self._heartbeat.last)
 
+    def lost_lines(self) -> Mapping[str, int]:
+        """Return what the root and its exporter have dropped."""
+        return dict(zip(("root", "exporter"), self._heartbeat.lost, strict=True))
+
 
 class Heartbeat:
-    """The time of the last full pass of a process, for its children to see."""
+    """What a root and its exporter share: when its last full pass was, and what each dropped of the log."""
 
     def __init__(self) -> None:
         """Make the memory: children have to be forked after that."""
-        self._cell = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("d")
+        raw = memoryview(mmap.mmap(-1, mmap.PAGESIZE))
+        self._cell = raw.cast("d")
+        self.lost = raw.cast("Q")[1:3]  # lines: the root's, the exporter's
 
     def beat(self) -> None:
         """Note a pass."""

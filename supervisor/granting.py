@@ -3,6 +3,7 @@
 import click
 
 from ..streams import acl
+from .failing import tell
 from .fleet import Fleet
 
 HINT = (
@@ -25,4 +26,4 @@ def acl_command(stream: str, group: str, dlq: str | None, user: str, redis: str 
     """
     with Fleet(redis or "redis://localhost", stream, group, dlq=dlq) as fleet:
         click.echo(acl.line(fleet.acl(user)))
-    click.echo(HINT.format(user=user), err=True)
+    tell(HINT.format(user=user), err=True)

@@ -14,18 +14,18 @@ from collections.abc import Iterator
 
 import setproctitle
 
-from ..ipc.cells import K, P, S
+from ..ipc import logsink
+from ..ipc.cells import D, K, P, S
 from ..ipc.exitcodes import Cause, detail_of
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..worker import child as worker
 from ..worker.controls import DRAIN, WAKE
 from ..worker.handler import Handler
-from . import exporter, keeper, reexec
+from . import exporter, keeper, logs, reexec
 from .gallery import One
 from .helpers import Helper, Pulse, Trial, try_anew
 from .link import Link
-from .logs import reopen
 from .settings import Pool
 from .shell import Doorbell
 from .spawn import Child, fork, reap
@@ -186,7 +186,7 @@ class Hands:
             case Reexec():
                 self._reexec()
             case ReopenLogs():
-                reopen()
+                logsink.reopen()
                 log.info("log file opened again")
             case Say(level, words):
                 getattr(log, level)(words)
@@ -204,11 +204,17 @@ class Hands:
                 retire,
                 os.getpid(),
             )
-            self.workers[slot] = fork(lambda control: worker.run(birth, control), self._own_fds())
+            self.workers[slot] = fork(lambda control: self._work(birth, control), self._own_fds())
         except (OSError, SegmentError) as error:
             self._failed.append(Unforkable(slot, str(error)))
             return
         self._segment.slot(slot).seat.real[S.SPAWNED] = time.monotonic()
+
+    def _work(self, birth: worker.Birth, control: int) -> None:
+        """Be a worker, in its process."""
+        logs.give_back()
+        logsink.count_in(self._segment.slot(birth.slot).desk.view, D.LOST_LINES)
+        worker.run(birth, control)
 
     def _tell(self, child: Child, action: Action) -> None:
         match action:
@@ -253,6 +259,7 @@ class Hands:
     def _start_exporter(self) -> Child:
         def run(control: int) -> None:
             setproctitle.setproctitle(f"rsq: exporter {self._pool.title}")
+            logsink.count_in(self._segment.pool.view, P.EXPORTER_LOST_LINES)
             os._exit(exporter.run(One(self._segment), self._listener, control))
 
         child = fork(
@@ -267,12 +274,14 @@ class Hands:
         def run(control: int) -> None:
             setproctitle.setproctitle(f"rsq: keeper {self._pool.title}")
             code = 70
+            logsink.count_in(self._segment.keep.view, K.LOST_LINES)
             try:
                 made = keeper.Keeper(self._pool, self._segment, control, self._bell.report_w, master)
                 code = made.run()
             except BaseException:
                 log.exception("keeper: its process ends")
             finally:
+                logsink.settle(logsink.LAST_WORDS_S)
                 os._exit(code)
 
         child = fork(run, self._own_fds())

@@ -19,6 +19,7 @@ import socket
 import time
 
 from .. import __version__
+from ..ipc import logsink
 from ..ipc.cells import K, P, PoolState, Swept
 from ..ipc.fence import TRUSTED, Fence, boot_time
 from ..ipc.nudge import NUDGE
@@ -139,6 +140,7 @@ class Keeper:
     def _live(self) -> float:
         """Show that this process lives; return when to do so again."""
         now = self._keep.real[K.BEAT] = time.monotonic()
+        logsink.settle()
         return now + self._slice_s
 
     def _turn(self) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
-import os
+import sys
 import time
-from io import TextIOWrapper
-from typing import cast
+from typing import NamedTuple
 
-from .printable import one_line
+from ..ipc.logsink import LogSink, SinkHandler, install
+from .printable import json_text, one_line
 
 _TIME = "%Y-%m-%dT%H:%M:%S"
 _FIELDS = ("pool", "slot", "entry", "event", "attempt", "reason", "stream", "group")
@@ -33,22 +32,6 @@ class _Text(logging.Formatter):
         return super().format(record)
 
 
-class _File(logging.handlers.WatchedFileHandler):
-    """A file that is made for its owner only.
-
-    Every process looks before each record whether it was moved away: rotation needs no signal.
-    """
-
-    def _open(self) -> TextIOWrapper:
-        def private(path: str, flags: int) -> int:
-            return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-        opened = open(  # noqa: SIM115 - closed by the handler
-            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private
-        )
-        return cast("TextIOWrapper", opened)
-
-
 class _Json(logging.Formatter):
     """One object per line: ts, level, logger, pid, msg, and what the record carries beside."""
 
@@ -63,7 +46,8 @@ class _Json(logging.Formatter):
         values.update({name: getattr(record, name) for name in _FIELDS if hasattr(record, name)})
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(values, ensure_ascii=False, default=str)
+        text = json.dumps(values, ensure_ascii=False, default=str)
+        return text if text.isprintable() else json_text(values)
 
 
 def configure(level: str, form: str, file: str | None, pool: str = "") -> None:
@@ -78,19 +62,18 @@ def configure(level: str, form: str, file: str | None, pool: str = "") -> None:
     Raises:
         ValueError: the file cannot be opened.
     """
-    handler: logging.Handler = logging.StreamHandler()
-    if file:
-        try:
-            handler = _File(file, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise ValueError(f"--log-file {file} cannot be opened: {error.strerror}") from None
+    try:
+        sink = LogSink(file)
+    except OSError as error:
+        raise ValueError(f"--log-file {file} cannot be opened: {error.strerror}") from None
+    handler = SinkHandler(sink, "utf-8" if file else getattr(sys.stderr, "encoding", None) or "utf-8")
     handler.setFormatter(_Json() if form == "json" else _Text())
     if pool:
         handler.addFilter(lambda record: _name(record, one_line(pool)))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    logging.raiseExceptions = False  # a full disk or a closed standard error must not stop a worker
+    install(handler)
+    _setups["ours"] = _Setup([handler], logging.getLevelNamesMapping()[level.upper()], 0)
+    _take_over(_setups["ours"])
+    logging.raiseExceptions = False  # a record that cannot be formatted must not stop a worker
 
 
 def _name(record: logging.LogRecord, pool: str) -> bool:
@@ -99,8 +82,50 @@ def _name(record: logging.LogRecord, pool: str) -> bool:
     return True
 
 
-def reopen() -> None:
-    """Open the log file again under its name."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.handlers.WatchedFileHandler):
-            handler.reopenIfNeeded()
+class _Setup(NamedTuple):
+    """What this program and the user's code may have set up differently."""
+
+    handlers: list[logging.Handler]
+    level: int
+    disabled: int
+
+
+_setups: dict[str, _Setup] = {}
+
+
+def _take_over(setup: _Setup) -> _Setup:
+    """Set logging up; return how it was."""
+    root = logging.getLogger()
+    before = _Setup(root.handlers[:], root.level, root.manager.disable)
+    root.handlers[:] = setup.handlers
+    root.setLevel(setup.level)
+    logging.disable(setup.disabled)
+    return before
+
+
+def set_apart() -> None:
+    """After user code was imported: go back to what `configure` has set up, in all processes that run none.
+
+    The handlers of user code may wait for whoever reads them; and `dictConfig` disables loggers that it does
+    not name.
+    """
+    if "ours" in _setups:
+        _setups["theirs"] = _take_over(_setups["ours"])
+    for name, found in logging.getLogger().manager.loggerDict.items():
+        if name.partition(".")[0] == "rsq" and isinstance(found, logging.Logger):
+            found.disabled = False
+
+
+def give_back() -> None:
+    """In a worker: go on with what user code has set up on import."""
+    if theirs := _setups.pop("theirs", None):
+        _take_over(theirs)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, and wait no longer than a second for whoever reads it."""
+    sink = LogSink()
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    sink.write(f"{line}\n".encode(encoding, "backslashreplace"))
+    sink.flush(1.0)
+    sink.close()

@@ -12,7 +12,7 @@ import time
 
 import setproctitle
 
-from ..ipc import exitcodes
+from ..ipc import exitcodes, logsink
 from ..ipc.cells import K, P, PoolState, S, SeatState
 from ..ipc.fence import Fence
 from ..ipc.segment import Segment
@@ -90,6 +90,7 @@ class Master:
         cells = self._segment.pool
         setproctitle.setproctitle(f"rsq: master {self._pool.title}")
         cells.view[P.MASTER_PID] = os.getpid()
+        logsink.count_in(cells.view, P.LOST_LINES)
         if not any(self._segment.slot_holder(slot) for slot in range(self._segment.capacity)):
             self._segment.keep.real[K.UNTIL] = 0.0  # it may be of another life of this machine
         if not self._hands.generation:  # a reload goes on with the same uptime
@@ -133,6 +134,7 @@ class Master:
         )
         for action in actions:
             self._perform(action)
+        logsink.settle()
         if self._code is None:
             self._hands.ensure_helpers(now, stopping=self._state.stage is Stage.STOPPING)
         self._publish()

@@ -6,7 +6,7 @@ their own. Never a pid, never an entry id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from .. import __version__
 from ..ipc.segment import Segment
@@ -110,6 +110,7 @@ class Metrics:
         ]
         text = Exposition(self._templates, openmetrics=openmetrics)
         _of_pools(text, pools)
+        _lost_lines(text, pools, self._gallery.lost_lines())
         _of_slots(text, slots)
         _histograms(text, slots)
         return text.page()
@@ -145,6 +146,17 @@ def _of_pools(text: Exposition, pools: _Pools) -> None:
     _counter(text, "rsq_breaker_openings", words, ((where, opened) for where, _, opened in breakers))
     swept = ((f'{names},what="{what}"', count) for names, view in pools for what, count in view.swept.items())
     _counter(text, "rsq_swept", "What sweeps have done to the group.", swept)
+
+
+def _lost_lines(text: Exposition, pools: _Pools, above: Mapping[str, int]) -> None:
+    samples = [
+        (f'{names},process="{process}"', count)
+        for names, view in pools
+        for process, count in view.lost_lines.items()
+    ]
+    samples += [(f'process="{process}"', count) for process, count in above.items()]
+    words = "Lines of the log that were dropped because nobody read it or it could not be written."
+    _counter(text, "rsq_log_lines_dropped", words, samples)
 
 
 def _of_slots(text: Exposition, slots: _Slots) -> None:

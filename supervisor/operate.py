@@ -23,7 +23,7 @@ from ..streams.pushing import OnFull
 from . import fleetcli, showing
 from .benchcli import bench
 from .breakercli import breaker
-from .failing import Failure, failure, run
+from .failing import Failure, failure, run, tell
 from .fleet import Fleet
 from .granting import acl_command
 from .options import server_of, server_options
@@ -124,7 +124,7 @@ def push(
             else:
                 texts = [text.encode("utf-8", "surrogateescape") for text in messages]
                 for payload in [_json(text, f"argument {n}") for n, text in enumerate(texts, 1)]:
-                    click.echo(producer.push(payload, event, key=key, unique=unique))
+                    tell(producer.push(payload, event, key=key, unique=unique))
         except StreamFull as error:
             raise Failure(f"{error.why}; {_pushed(producer)}", os.EX_TEMPFAIL) from error
         except PushError as error:
@@ -216,12 +216,10 @@ def _settle(letters: DeadLetters, outcomes: Iterator[Outcome], wanted: str, ids:
                 tally[outcome.result] += 1
                 advance(1)
                 if outcome.result == "foreign":
-                    click.echo(
-                        f"rsq: warning: {outcome.id} is no dead letter of this stream: left alone", err=True
-                    )
+                    tell(f"rsq: warning: {outcome.id} is no dead letter of this stream: left alone", err=True)
     finally:
         gone = f", {tally['gone']} were not there" if tally["gone"] else ""
-        click.echo(f"{tally[wanted]} {wanted}{gone}")
+        tell(f"{tally[wanted]} {wanted}{gone}")
     return os.EX_NOINPUT if ids and tally[wanted] < len(ids) else 0
 
 
@@ -244,7 +242,7 @@ def _push_lines(producer: Producer, event: str | None, key: str | None) -> None:
                 raise Failure(f"{error}; {_pushed(producer)}", error.code) from error
             producer.push_many(payloads, event, key=of)
             advance(sum(map(len, lines)) + len(lines))
-    click.echo(_pushed(producer))
+    tell(_pushed(producer))
 
 
 def _lines(source: Any) -> Iterator[list[bytes]]:

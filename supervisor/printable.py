@@ -4,6 +4,8 @@ What a producer wrote must not move the cursor, change colours or turn the writi
 of who looks at it.
 """
 
+import json
+
 
 def printable(value: str | bytes, *, keep: str = "") -> str:
     r"""The text with everything that is not a visible character or a space written as an escape.
@@ -16,6 +18,11 @@ def printable(value: str | bytes, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """The value as JSON in printable ASCII: it passes through every terminal and every encoding."""
+    return json.dumps(value, indent=indent, default=str).replace("\x7f", "\\u007f")
 
 
 def one_line(value: str | bytes, limit: int | None = None) -> str:

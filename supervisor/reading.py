@@ -105,7 +105,16 @@ class Reader:
             sizes=_sizes(segment, now),
             root=view[P.ROOT_PID] or None,
             breakers=_breakers(self._slots, now),
+            lost_lines=self._lost_lines(),
         )
+
+    def _lost_lines(self) -> dict[str, int]:
+        pool, keep = self._segment.pool.view, self._segment.keep.view
+        found = {"master": pool[P.LOST_LINES], "keeper": keep[K.LOST_LINES]}
+        found["worker"] = sum(slot.desk.view[D.LOST_LINES] for slot in self._slots.values())
+        if not pool[P.ROOT_PID]:  # a root has the exporter
+            found["exporter"] = pool[P.EXPORTER_LOST_LINES]
+        return found
 
     def _slot_view(self, number: int, now: float, epoch: float, window: int) -> SlotView:
         slot = self._slots[number]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from ..ipc import logsink, stdio
+
 VARIABLE = "RSQ_INTERNAL_STATE"
 ROOT_VARIABLE = "RSQ_INTERNAL_ROOT"
 _URL_OPTION = "--redis"
@@ -110,8 +112,8 @@ def again(left: Legacy | RootLegacy, hold_back: Callable[[], None]) -> None:
         os.set_inheritable(fd, True)
     arguments, environment = command()
     environment = {**environment, **left.environment, variable: json.dumps(asdict(left))}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    stdio.flush()
+    logsink.settle(logsink.LAST_WORDS_S)
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - our own program, our own arguments
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import setproctitle
 
+from ..ipc import logsink
 from ..ipc.cells import D, P, PoolState
 from ..ipc.exitcodes import EXITED, detail_of
 from ..ipc.segment import Segment
@@ -31,7 +32,6 @@ from ..worker.tally import finished
 from . import exporter, link, reexec, runtime
 from .gallery import Heartbeat, Many
 from .helpers import Helper, Pulse, Trial, try_anew
-from .logs import reopen
 from .notify import Notifier
 from .reexec import RootLegacy
 from .rootpolicy import begin, next_deadline, step
@@ -93,6 +93,7 @@ class Root:
         self._until_empty = any(member.pool.rules.until_empty for member in members)
         self._places = [(member.name, directory / member.pool.identity.filename) for member in members]
         self._heartbeat = Heartbeat()
+        logsink.count_in(self._heartbeat.lost, 0)
         self._gallery = Many(self._places, self._heartbeat, writable=False)
         self._helpers = {"exporter": Helper("exporter", self._start_exporter)}
         self._servers: list[subprocess.Popen[bytes]] = []  # kept: a forgotten Popen reaps behind our back
@@ -133,6 +134,7 @@ class Root:
         for helper in self._wanted:
             helper.ensure(now)
         self._heartbeat.beat()
+        logsink.settle()
         self._keep_patience(now)
 
     @property
@@ -217,7 +219,7 @@ class Root:
             case Reexec():
                 self._reexec()
             case ReopenLogs():
-                reopen()
+                logsink.reopen()
             case Tell(what, words):
                 self._tell(what, words)
             case Say(level, words):
@@ -252,6 +254,7 @@ class Root:
 
         def run(control: int) -> None:
             setproctitle.setproctitle(f"rsq: exporter {', '.join(self._instances)}")
+            logsink.count_in(self._heartbeat.lost, 1)
             gallery = Many(self._places, self._heartbeat, writable=True)
             os._exit(exporter.run(gallery, self._listener, control))
 

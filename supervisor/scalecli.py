@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +10,11 @@ import click
 from ..ipc.exitcodes import OK
 from ..streams.orders import WORKERS_MAX
 from ..streams.survey import Survey
+from .failing import tell
 from .fleetboard import many
 from .fleetcli import _await, _fleet, _timeout, _wait
 from .options import group_options
-from .printable import one_line
+from .printable import json_text, one_line
 from .suggesting import Suggestion
 
 AUTO = "auto"
@@ -75,7 +75,7 @@ def scale(
         ordered = fleet.scale(count, names)
         told = [one.name for one in ordered.seen.living] if names is None else names
         what = f"{many(count, 'worker')} each" if count else "as many workers as configured"
-        click.echo(f"{', '.join(one_line(name, 60) for name in told)}: {what}")
+        tell(f"{', '.join(one_line(name, 60) for name in told)}: {what}")
         return _await(ordered, wait, timeout, "the workers")
 
 
@@ -105,7 +105,7 @@ def _chosen(seen: Survey, instance: str | None, *, everywhere: bool) -> list[str
 
 def _say(found: Suggestion, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json_text(asdict(found)))
         return
     rate = "-" if found.rate is None else f"{found.rate:.2f}"
     numbers = f"{many(found.workers, 'worker')}, {found.wanted} wanted"

@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-import orjson
-
 from ..streams.deadletter import DeadLetter, Entry
-from .printable import one_line, printable
+from .printable import json_text, one_line, printable
 
 COLUMNS = ("id", "original id", "event", "reason", "attempts", "age", "error")
 ERROR_WIDTH, ERROR_WIDTH_MIN = 60, 12
@@ -88,7 +86,7 @@ def json_line(entry: Entry) -> str:
     else:
         shown["foreign"] = True
     shown["fields"] = [[_json_value(name), _json_value(value)] for name, value in entry.fields]
-    return orjson.dumps(shown).decode()
+    return json_text(shown)
 
 
 def details(entry: Entry, now_ms: int) -> Iterator[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from ..ipc import stdio
+
 
 class ThreadsRunning(Exception):
     """Forking now would copy locks that no thread in the child will ever release."""
@@ -56,8 +58,7 @@ def fork(run: Callable[[int], None], ours: Iterator[int]) -> Child:
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    stdio.flush()
     try:
         pid = os.fork()
     except OSError:

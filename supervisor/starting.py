@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..ipc import exitcodes
+from ..ipc import exitcodes, stdio
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..streams.connection import RedisError, Target, explain, permanent, probe
 from ..worker.handler import Handler, load
 from ..worker.ways import Ways
-from . import exporter, failing, reexec, runtime, settings
+from . import exporter, failing, logs, reexec, runtime, settings
 from .link import Link
 from .master import Master
 from .notify import Notifier
@@ -43,6 +43,8 @@ def start(pool: settings.Pool, link: Link | None) -> int:
     notifier = Notifier(legacy.environment if legacy else None)
     directory = runtime.runtime_dir(pool.runtime_dir)
     handler = preload(pool, must=legacy is None)
+    stdio.open_missing()  # it may have closed them: what is opened next would get their numbers
+    logs.set_apart()
     try:
         segment = Segment.create(directory, pool.identity, pool.rules.capacity)
         lock_fd = legacy.lock_fd if legacy else _wait_for_lock(segment, pool, notifier, link)

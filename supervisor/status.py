@@ -5,7 +5,6 @@ It asks nobody: a pool that hangs, or whose master was killed, is shown as well 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ from rich.text import Text
 from ..ipc.exitcodes import OK
 from ..ipc.segment import Segment, SegmentError
 from .board import boards, living_root, render
+from .printable import json_text
 from .reading import label, snapshot
 from .view import Counts, PoolView, SlotView
 
@@ -59,8 +59,6 @@ def run(directories: Sequence[Path], filters: Filters, watch: bool, as_json: boo
     Returns:
         The exit code: 1 when there is no such pool.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode is no reason to fail
     show = _show_json if as_json else _show_live if watch and sys.stdout.isatty() else _show_tables
     try:
         return show(directories, filters, watch)
@@ -176,7 +174,7 @@ def _show_json(directories: Sequence[Path], filters: Filters, watch: bool) -> in
     while True:
         views, troubles = find(directories, filters)
         values = [as_json(view) for view in views]
-        print(json.dumps(values, indent=None if watch else 2), flush=True)  # noqa: T201
+        print(json_text(values, indent=None if watch else 2), flush=True)  # noqa: T201
         if not watch:
             if not views:
                 _complain(directories, troubles)

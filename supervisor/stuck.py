@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..streams import keys
 from ..streams.pending import Pending
 from .figures import span
 from .fleetboard import entry_json, state
-from .printable import one_line
+from .printable import json_text, one_line
 from .reading import label
 
 COLUMNS = ("id", "age", "owner", "instance", "state", "attempts")
@@ -65,4 +64,4 @@ def json_line(row: Pending, alive: Alive, now_ms: int) -> str:
         "slot": seat[1] if seat else None,
         "alive": owner_alive(row, alive),
     }
-    return json.dumps(value)
+    return json_text(value)

@@ -14,6 +14,7 @@ COUNTERS = tuple(counter.name.lower() for counter in C)
 CAUSES = tuple(cause.name.lower() for cause in Cause)
 SWEPT = tuple(counter.name.lower() for counter in Swept)
 WHYS = tuple(why.name.lower() for why in Why)
+PROCESSES = ("master", "keeper", "worker", "exporter")
 _SEATED = ("starting", "running", "draining", "held")
 
 
@@ -194,6 +195,7 @@ class PoolView:
         sizes: how many slots there should be.
         root: pid of the root above the master, None when there is none.
         breakers: event -> its circuit breaker.
+        lost_lines: kind of process -> how many lines of the log it dropped, ever.
     """
 
     identity: Identity
@@ -216,6 +218,7 @@ class PoolView:
     sizes: Sizes = field(default_factory=Sizes)
     root: int | None = None
     breakers: dict[str, BreakerView] = field(default_factory=dict)
+    lost_lines: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PROCESSES, 0))
 
     @property
     def alive(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import setproctitle
 
-from ..ipc import exitcodes
+from ..ipc import exitcodes, logsink, stdio
 from ..ipc.cells import D, Desk, DeskState, P
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
@@ -132,6 +132,7 @@ def main(birth: Birth, control_fd: int) -> int:
     try:
         work = birth.spec.work
         handler = birth.handler or load_handler(work.handler)
+        stdio.open_missing()
         if work.letters_of:
             handler = addressed(handler, work.letters_of)
         serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
@@ -182,9 +183,8 @@ def run(birth: Birth, control_fd: int) -> None:
     except BaseException:
         log.exception("slot %d: worker process ends", birth.slot)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # user code may have closed it
-                stream.flush()
+        stdio.flush(logsink.LAST_WORDS_S)
+        logsink.settle(logsink.LAST_WORDS_S)
         os._exit(code)
 
 

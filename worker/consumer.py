@@ -10,6 +10,7 @@ import logging
 import os
 import time
 
+from ..ipc import logsink
 from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
@@ -206,6 +207,7 @@ class Consumer:
         """Do one thing: the first of these that there is to do."""
         self._controls.restore()
         self._controls.glance()  # while replies come without a pause, nothing else would
+        logsink.settle()
         if self._controls.is_intruder:
             os._exit(0)
         if self._controls.stopping:

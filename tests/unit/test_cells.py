@@ -21,6 +21,7 @@ from rsq.ipc.cells import (
     Swept,
     W,
     Ward,
+    Why,
 )
 from rsq.ipc.exitcodes import EXITED, Cause, Death, describe
 from rsq.ipc.journal import Outcome
@@ -28,11 +29,11 @@ from rsq.ipc.ledger import DEAD, C
 
 
 def test_every_cell_has_room_in_its_row() -> None:
-    assert len(P) <= Pool.SIZE
-    assert len(D) <= Desk.SIZE
+    assert P.SCALED + 2 * len(Why) <= P.EXPORTER_LOST_LINES
+    assert max(P) < Pool.SIZE
+    assert max(D) < Desk.SIZE
     assert len(W) <= Ward.SIZE
-    assert max(K) == K.SWEPT, "the counters follow the last named cell"
-    assert K.SWEPT + len(Swept) <= Keep.SIZE
+    assert K.SWEPT + len(Swept) <= K.LOST_LINES < Keep.SIZE
     assert max(S) == S.RESTARTS, "the counters per cause follow the last named cell"
     assert S.RESTARTS + len(Cause) <= Seat.SIZE
 
