@@ -10,6 +10,7 @@ A test that uses one of them runs once per program. Tests of faults take turns: 
 from __future__ import annotations
 
 import compileall
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,7 +27,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the product once: each process of a pool would do it where Python may write no bytecode."""
+    """Take signals as on a terminal, and compile the product once.
+
+    Processes inherit what is ignored: a test run in the background of a script would start all pools deaf to
+    SIGINT. Each process of a pool would compile the product where Python may write no bytecode.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         for room in ("ipc", "streams", "worker", "supervisor"):
             compileall.compile_dir(ROOT / room, quiet=1)
