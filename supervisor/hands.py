@@ -16,7 +16,7 @@ import setproctitle
 
 from ..ipc import logsink
 from ..ipc.cells import D, K, P, S
-from ..ipc.exitcodes import Cause, detail_of
+from ..ipc.exitcodes import detail_of
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..worker import child as worker
@@ -27,7 +27,7 @@ from .gallery import One
 from .helpers import Helper, Pulse, Trial, try_anew
 from .link import Link
 from .settings import Pool
-from .shell import Doorbell
+from .shell import Doorbell, tell_kept
 from .spawn import Child, fork, reap
 from .states import (
     Action,
@@ -43,6 +43,7 @@ from .states import (
     Reexec,
     ReopenLogs,
     Say,
+    TellKept,
     Thaw,
     Tried,
     Try,
@@ -177,8 +178,10 @@ class Hands:
             case Drain(slot) | Wake(slot) | Freeze(slot) | Thaw(slot) | Kill(slot):
                 if slot in self.workers:  # else: it has ended in this very pass
                     self._tell(self.workers[slot], action)
-            case KillStranger(slot, pid, place):
-                self._kill_stranger(slot, pid, place)
+            case KillStranger():
+                self._kill_stranger(action)
+            case TellKept(slot):
+                tell_kept(self._segment, slot)
             case Record():
                 self._record(action)
             case Try():
@@ -240,15 +243,16 @@ class Hands:
         if record.count:
             seat[S.RESTARTS + death.cause] += 1
 
-    def _kill_stranger(self, slot: int, pid: int, place: int) -> None:
+    def _kill_stranger(self, kill: KillStranger) -> None:
         """Kill a process that is not our child: by a descriptor, for its pid may be another's by now."""
+        slot, pid = kill.slot, kill.pid
         try:
             handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
         except ProcessLookupError:
             return
         if self._segment.slot_holder(slot) == pid:
             seat = self._segment.slot(slot).seat.view
-            seat[S.CONDEMNED], seat[S.DETAIL], seat[S.CAUSE] = place, signal.SIGKILL, Cause.TIMEOUT
+            seat[S.CONDEMNED], seat[S.DETAIL], seat[S.CAUSE] = kill.place, signal.SIGKILL, kill.cause
             if handle is None:
                 os.kill(pid, signal.SIGKILL)
             else:

@@ -31,6 +31,7 @@ from .states import (
     Stage,
     State,
     Tell,
+    TellKept,
     Thaw,
     Tried,
     Try,
@@ -39,6 +40,7 @@ from .states import (
 )
 
 BOOT_TRIES = 3
+RECOVER_PAUSE_S = 0.5  # before a slot is recovered once more, which has just failed
 
 
 @dataclass(slots=True)
@@ -152,7 +154,7 @@ class Happenings:
         if not explain:
             words = f"slot {slot}: a new process ended before it could recover: {describe(detail)}"
             self.say("warning", words)
-        told = seat.retire or seat.phase is Phase.DRAINING
+        told = seat.retire or seat.recovers or seat.phase is Phase.DRAINING
         failed = not booted and not (expected and told)
         if failed or not expected:
             doing = f" while handling entry {sight.entry}" if sight.running and booted else ""
@@ -160,14 +162,25 @@ class Happenings:
             self.say("error", f"slot {slot}: its process died: {words}{doing}")
         fruitless = 0 if fruitful or (expected and not failed) else seat.fruitless + 1
         stopping, beyond = self.state.stage is Stage.STOPPING, slot >= self.state.wanted
-        if beyond and expected and not stopping:
-            self.change(0, wakes=self.seat(0).wakes + 1)
-            self.actions.append(Wake(0))
+        if stopping:
+            closed, due = not self.is_recoverable(seat, sight, expected), self.now
+            if seat.recovers:
+                due += max(RECOVER_PAUSE_S, pause_s(fruitless))
+        else:
+            # What it could not hand back, because Redis was away, is its own successor's to hand back.
+            closed, due = beyond and expected and not sight.held, self.now + pause_s(fruitless)
+            if beyond and expected and sight.held:
+                due = self.now + max(RECOVER_PAUSE_S, pause_s(seat.fruitless + 1))
+                fruitless = seat.fruitless + 1
+            elif closed:
+                self.change(0, wakes=self.seat(0).wakes + 1)
+                self.actions.append(Wake(0))
         self.change(
             slot,
-            phase=Phase.CLOSED if stopping or (beyond and expected) else Phase.VACANT,
+            phase=Phase.CLOSED if closed else Phase.VACANT,
             retire=stopping or beyond,
-            due=self.now + pause_s(fruitless),
+            recovers=False,
+            due=due,
             fruitless=fruitless,
             boot_failures=seat.boot_failures + failed,
             booted=False,
@@ -181,6 +194,19 @@ class Happenings:
             baseline=None,
         )
         self.give_up(detail)
+
+    def is_recoverable(self, seat: Seat, sight: Sight, expected: bool) -> bool:
+        """Tell, in a pool that stops, whether a slot without a process needs one that recovers it.
+
+        A process that was there for just that and ended by itself has found no way to Redis in its time: what
+        it leaves is said, and kept in the memory of the slot.
+        """
+        if not sight.held or self.state.code != OK:
+            return False
+        if seat.recovers and expected:
+            self.actions.append(TellKept(seat.slot))
+            return False
+        return True
 
     def cause(self, seat: Seat, sight: Sight, detail: int, booted: bool) -> Cause:
         if seat.killed is not None and detail < EXITED:
@@ -231,8 +257,10 @@ class Happenings:
         )
         for slot, seat in self.state.seats.items():
             if seat.phase is Phase.VACANT:
-                self.change(slot, phase=Phase.CLOSED)
-            elif seat.phase is not Phase.CLOSED:
+                sight = self.sights.get(slot, Sight())
+                waits = self.state.code == OK and (sight.held or sight.holder is not None)
+                self.change(slot, phase=Phase.VACANT if waits else Phase.CLOSED, retire=True, due=self.now)
+            elif seat.phase is not Phase.CLOSED and not seat.recovers:
                 self.change(slot, phase=Phase.DRAINING, leave=Cause.CLEAN)
                 self.actions.append(Drain(slot))
 

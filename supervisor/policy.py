@@ -21,7 +21,6 @@ from dataclasses import replace
 
 from ..ipc.exitcodes import OK, Cause, Death
 from .scaling import Outlook
-from .sizing import Sizing
 from .states import (
     Action,
     Drain,
@@ -30,7 +29,6 @@ from .states import (
     Freeze,
     Kill,
     KillStranger,
-    Leave,
     Phase,
     Record,
     Rules,
@@ -42,6 +40,7 @@ from .states import (
     Thaw,
     Wake,
 )
+from .stopping import Stopping
 
 TICK_S = 1.0  # the longest the master sleeps
 FREEZE_S = 1.0  # how long a stopped process may take to be seen as stopped
@@ -134,13 +133,15 @@ def next_deadline(state: State, rules: Rules, now: float) -> float:
         if seat.alive and state.until > now:
             when = min(when, state.until + 0.001)
     if state.stage is Stage.STOPPING:
-        when = min(when, state.deadline)
+        ends = [seat.recover_until if seat.recovers else state.deadline for seat in state.seats.values()]
+        starts = [seat.due for seat in state.seats.values() if seat.phase is Phase.VACANT]
+        when = min(when, *(end for end in (*ends, *starts) if end is not None and end > now), math.inf)
     if rules.until_empty or state.stage is Stage.STARTING:
         when = min(when, now + 0.05)
     return max(when, now)
 
 
-class _Turn(Sizing):
+class _Turn(Stopping):
     """One step in the making: after the events, a ladder of questions, each of which may act."""
 
     def note_sleep(self) -> None:
@@ -223,20 +224,6 @@ class _Turn(Sizing):
             self.change(slot, handed=sight.handed, wakes=seat.wakes + 1)
             self.actions.append(Wake(slot))
 
-    def press_on(self) -> None:
-        """Stopping: kill what is late, and leave when nobody is left."""
-        late = self.now >= self.state.deadline
-        for slot, seat in self.state.seats.items():
-            if seat.alive and late and seat.killed is None:
-                self.change(slot, killed=Cause.SHUTDOWN)
-                sight = self.sights.get(slot, Sight())
-                if sight.running and seat.booted:
-                    words = f"slot {slot}: entry {sight.entry} is cut off, it is not charged for that"
-                    self.say("warning", words)
-                self.actions.append(Kill(slot, Cause.SHUTDOWN, explain=seat.booted or not sight.running))
-        if not any(seat.alive for seat in self.state.seats.values()):
-            self.actions.append(Leave(self.state.code))
-
     def shrink(self) -> None:
         for slot, seat in self.state.seats.items():
             if slot < self.state.wanted:
@@ -312,7 +299,7 @@ class _Turn(Sizing):
             growth = round(self.rules.max_growth * jitter)
             self.change(slot, phase=Phase.STARTING, retire=retire, leave=Cause.CLEAN)
             self.change(slot, finished=sight.finished, limit=limit, growth=growth, told_held=False, wakes=0)
-            self.change(slot, handed=sight.handed)
+            self.change(slot, handed=sight.handed, recovers=retire)
             self.actions.append(Fork(slot, retire, first=not self.state.booted_once))
 
     def end_when_empty(self) -> None:

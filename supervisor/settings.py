@@ -20,6 +20,8 @@ from ..worker.spec import Reading, Retries, Source, Spec, Work
 from .scaling import Scale
 from .states import Rules
 
+RECOVER_S = 10.0  # for one slot of a pool that stops, see `stopping`: more than its process takes of itself
+_IMPORT_S = 20.0  # what it may take longer where it imports the handler
 DEFAULT_METRICS = "127.0.0.1:9464"
 _START_ID = re.compile(r"\$|\d+(-\d+)?")
 
@@ -147,6 +149,7 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         values["stop_when_empty"],
         max(CAPACITY, most),
         _scale(values, least, most),
+        recover_s=RECOVER_S if values["preload"] else RECOVER_S + _IMPORT_S,
     )
     address = None if values["metrics"] == "off" else values["metrics"]
     fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
 from types import FrameType
 
 from ..ipc.cells import D, DeskState, W
+from ..ipc.journal import Outcome
 from ..ipc.limit import unpack
 from ..ipc.segment import Segment
+from ..worker.recovery import ACKED
 from ..worker.tally import finished
 from .link import Link
 from .spawn import memory_of
 from .states import Sight
+
+log = logging.getLogger("rsq.master")
 
 # What each signal does is the policy's affair (`on_<name>`); handlers only wake the loop.
 SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGCHLD")
@@ -132,3 +137,18 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         limit_s=unpack(desk.view[D.LIMIT], place[2]) if place else None,
         memory=memory_of(pid) if memory and pid is not None else None,
     )
+
+
+def tell_kept(segment: Segment, slot: int) -> None:
+    """Log how many entries the memory of a slot still tells of that nobody could settle with Redis."""
+    parts, identity = segment.slot(slot), segment.identity
+    ends: dict[bytes, Outcome | None] = {}
+    for batch in parts.journal.batches():
+        ends.update(zip(batch.ids, batch.ends, strict=True))
+    over = sum(end in ACKED for end in ends.values())
+    log.error(
+        "slot %d: Redis could not be told in time: %d finished entries and %d others, of which %d wait for"
+        " a retry, stay in its memory. The next pool of instance %s on this host settles them, and nothing"
+        " finished runs again; if none starts within the lease, other instances take over all of them",
+        slot, over, len(ends) - over, len(parts.waiting.load()), identity.instance,
+    )  # fmt: skip

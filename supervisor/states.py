@@ -47,6 +47,7 @@ class Rules:
     capacity: int = 64
     scale: Scale | None = None
     together: bool = False  # with `until_empty`: others have to be empty too, the root says when
+    recover_s: float = 10.0  # STOPPING: for a slot whose process left entries in hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,9 @@ class Seat:
     phase: Phase = Phase.VACANT
     due: float = 0.0  # VACANT: when to fork
     fresh: bool = True  # runs the newest code
-    retire: bool = False  # its process only puts things in order
+    retire: bool = False  # it is to be closed
+    recovers: bool = False  # its process only recovers what the slot's memory tells of, and hands it back
+    recover_until: float | None = None  # STOPPING: when such a process is given up
     leave: Cause = Cause.CLEAN  # DRAINING: what for
     booted: bool = False  # its process has put in order what its predecessor left
     killed: Cause | None = None
@@ -191,11 +194,18 @@ Event = Signalled | Exited | Halted | Unforkable | Tried | Ordered
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Put a new process into a slot."""
+    """Put a new process into a slot; with `retire` it only recovers what the slot holds, and ends."""
 
     slot: int
     retire: bool = False
     first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TellKept:
+    """Log what the memory of a slot still tells of, which nobody could settle with Redis."""
+
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +253,7 @@ class KillStranger:
     slot: int
     pid: int
     place: int
+    cause: Cause = Cause.TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +326,7 @@ Action = (
     | ReopenLogs
     | Tell
     | Resized
+    | TellKept
     | Say
     | Leave
 )

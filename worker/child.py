@@ -10,16 +10,16 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import setproctitle
 
 from ..ipc import exitcodes, logsink, stdio
-from ..ipc.cells import D, Desk, DeskState, P
+from ..ipc.cells import D, Desk, DeskState
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
-from ..ipc.segment import LANE, Segment
+from ..ipc.segment import Segment
+from ..ipc.slot import Slot
 from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
 from .consumer import Consumer
@@ -29,13 +29,16 @@ from .guard import Guard
 from .handler import Handler
 from .handler import load as load_handler
 from .letters import addressed
+from .router import Route
 from .session import Misconfigured
+from .siblings import SegmentSiblings
 from .signature import HandlerError
 from .spec import Spec
 from .ways import Ways
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
+RECOVER_S = 5.0  # to reach Redis and put a slot in order; then its memory keeps what it tells of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Birth:
         handler: imported already; None to import it here.
         report_fd: one byte written here wakes the master.
         first: nobody in this pool has booted yet: a refusal by Redis is a wrong configuration.
-        retire: only put in order what the slot holds, then end.
+        retire: only recover what the slot holds and hand it back; run no user code but the import.
         parent: pid of the master.
     """
 
@@ -63,50 +66,6 @@ class Birth:
     parent: int
 
 
-class _Siblings:
-    """The other slots, by their locks in the segment."""
-
-    def __init__(self, segment: Segment, own: int) -> None:
-        self._segment, self._own = segment, own
-        self._desks: dict[int, memoryview[int]] = {}
-
-    @property
-    def wanted(self) -> int:
-        return self._segment.pool.view[P.WORKERS]
-
-    def any_idle(self) -> bool:
-        for number in range(self.wanted):
-            if number not in self._desks and self._segment.used(number):
-                self._desks[number] = self._segment.slot(number).desk.view
-            desk = self._desks.get(number)
-            if desk is not None and number != self._own and desk[D.STATE] == DeskState.IDLE:
-                return True
-        return False
-
-    def lock_closed(self, slot: int) -> bool:
-        if slot >= self._segment.capacity:
-            return True
-        if self._segment.lock_slot(slot) is not None:
-            return False
-        if self._segment.used(slot) and self._segment.slot(slot).desk.view[D.HOLDS]:
-            self.unlock(slot)  # it died with entries in hand: its own successor puts them in order
-            return False
-        return True
-
-    def lock_lane(self) -> bool:
-        return self._segment.lock_slot(LANE) is None
-
-    def unlock_lane(self) -> None:
-        self._segment.unlock_slot(LANE)
-
-    def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
-        return self._segment.slot(slot).waiting.load() if self._segment.used(slot) else {}
-
-    def unlock(self, slot: int) -> None:
-        if slot < self._segment.capacity:
-            self._segment.unlock_slot(slot)
-
-
 def main(birth: Birth, control_fd: int) -> int:
     """Live as the worker of a slot.
 
@@ -118,7 +77,7 @@ def main(birth: Birth, control_fd: int) -> int:
         The exit code; the caller ends the process with it.
     """
     source = birth.spec.source
-    controls = Controls(control_fd)
+    controls = Controls(control_fd, deaf=birth.retire)
     _die_with(birth.parent, controls)
     random.seed()
     setproctitle.setproctitle(f"rsq: worker {source.instance}:{birth.slot} {source.stream}/{source.group}")
@@ -127,39 +86,12 @@ def main(birth: Birth, control_fd: int) -> int:
         log.error("slot %d is still held by process %d", birth.slot, holder)
         return exitcodes.NEVER_BOOTED
     slot = birth.segment.slot(birth.slot)
-    desk = slot.desk
-    _sit_down(desk)
+    _sit_down(slot.desk)
     try:
-        work = birth.spec.work
-        handler = birth.handler or load_handler(work.handler)
-        stdio.open_missing()
-        if work.letters_of:
-            handler = addressed(handler, work.letters_of)
-        serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
-        nudge, found = Nudge(birth.segment.keep), fuses(handler.routes, birth.spec.timeout_s)
-        guard = Guard(found, slot, nudge) if found else None
-        if guard is None and slot.strain.registered:
-            slot.strain.register(())  # other code had some
-        ways = Ways(handler, birth.spec, desk.view, guard)
-        handler.start()
-        if controls.is_intruder:
-            os._exit(0)
-        consumer = Consumer(
-            birth.spec, birth.slot, slot, ways, serializer, controls, _Siblings(birth.segment, birth.slot),
-            Fence(birth.segment.keep), nudge,
-        )  # fmt: skip
-        if consumer.boot(first=birth.first):
-            desk.real[D.BOOTED] = time.monotonic()
-            with contextlib.suppress(OSError):  # the master may be gone; then there is a drain to do
-                os.write(birth.report_fd, b"b")
-            if not birth.retire:
-                consumer.run()
-            if controls.is_intruder:
-                os._exit(0)
-            consumer.drain()
-            if guard is not None:
-                guard.close()
-        handler.stop()
+        if birth.retire:
+            _recover(birth, slot, controls)
+        else:
+            _work(birth, slot, controls)
     except (HandlerError, Misconfigured) as error:
         log.error("%s", error)
         return exitcodes.CONFIG
@@ -171,8 +103,86 @@ def main(birth: Birth, control_fd: int) -> int:
         )
         return exitcodes.NEVER_BOOTED
     finally:
-        _leave(desk)
+        _leave(slot.desk)
     return exitcodes.OK
+
+
+def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
+    """Recover, work until told to drain, drain."""
+    handler = _load(birth)
+    handler.start()
+    if controls.is_intruder:
+        os._exit(0)
+    consumer, guard = _consumer(birth, slot, handler, controls)
+    if consumer.boot(first=birth.first):
+        _note_boot(birth, slot)
+        consumer.run()
+        if controls.is_intruder:
+            os._exit(0)
+        consumer.drain()
+        if guard is not None:
+            guard.close()
+    handler.stop()
+
+
+def _recover(birth: Birth, slot: Slot, controls: Controls) -> None:
+    """Recover what the predecessor left and hand back what is unfinished, within a time limit.
+
+    An order to drain says nothing new here, and neither does the end of the master: nobody else would do it.
+    """
+    try:
+        handler = _load(birth)
+    except HandlerError as error:
+        words = "slot %d is recovered by the limits of the pool, its events may have others: %s"
+        log.error(words, birth.slot, error)
+        handler = Handler(birth.spec.work.handler, (Route((), _nobody),))
+    consumer, guard = _consumer(birth, slot, handler, controls)
+    controls.use_alarm(lambda _number, _frame: controls.stopping.append("time is up"))
+    signal.setitimer(signal.ITIMER_REAL, RECOVER_S)
+    if consumer.boot(first=False):
+        _note_boot(birth, slot)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        consumer.drain()
+    if guard is not None:
+        guard.close()
+
+
+def _nobody(_message: object) -> None:
+    """Stand for a handler that cannot be imported, and is not called."""
+
+
+def _load(birth: Birth) -> Handler:
+    """Return the handler, imported here if the master has not done so.
+
+    Raises:
+        HandlerError: it cannot be imported.
+    """
+    work = birth.spec.work
+    handler = birth.handler or load_handler(work.handler)
+    stdio.open_missing()
+    return addressed(handler, work.letters_of) if work.letters_of else handler
+
+
+def _consumer(
+    birth: Birth, slot: Slot, handler: Handler, controls: Controls
+) -> tuple[Consumer, Guard | None]:
+    """Return the loop of the slot, and what minds the circuit breakers of its events."""
+    work = birth.spec.work
+    serializer = load_serializer(work.serializer, allow_pickle=work.allow_pickle)
+    nudge, found = Nudge(birth.segment.keep), fuses(handler.routes, birth.spec.timeout_s)
+    guard = Guard(found, slot, nudge) if found else None
+    if guard is None and slot.strain.registered and not birth.retire:
+        slot.strain.register(())  # other code had some
+    ways = Ways(handler, birth.spec, slot.desk.view, guard)
+    siblings, fence = SegmentSiblings(birth.segment, birth.slot), Fence(birth.segment.keep)
+    return Consumer(birth.spec, birth.slot, slot, ways, serializer, controls, siblings, fence, nudge), guard
+
+
+def _note_boot(birth: Birth, slot: Slot) -> None:
+    """Tell the master that what the predecessor left is in order."""
+    slot.desk.real[D.BOOTED] = time.monotonic()
+    with contextlib.suppress(OSError):  # the master may be gone; then there is a drain to do
+        os.write(birth.report_fd, b"b")
 
 
 def run(birth: Birth, control_fd: int) -> None:
@@ -210,4 +220,4 @@ def _die_with(parent: int, controls: Controls) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        controls.stopping.append("the master is gone")
+        controls.orphan()

@@ -139,7 +139,7 @@ class Consumer:
         Raises:
             Misconfigured: only with `first`: the server refuses us for good.
         """
-        while self._session.connect(first=first):
+        while not self._controls.stopping and self._session.connect(first=first):
             try:
                 self._mender.ensure_group()
                 if not self._standby.wait_for_lease():

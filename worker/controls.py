@@ -26,12 +26,14 @@ _IGNORED = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIG
 class Controls:
     """How one worker is told what to do."""
 
-    def __init__(self, control_fd: int) -> None:
+    def __init__(self, control_fd: int, *, deaf: bool = False) -> None:
         """Take over the signals of this process.
 
         Arguments:
             control_fd: reading end of the pipe from the master; its end means the master is gone.
+            deaf: heed no request to stop: what this process does ends by itself, and nobody else does it.
         """
+        self._deaf = deaf
         self.stopping: list[str] = []
         self.wakes = 0  # how often the master has asked to look after closed slots
         self.control_fd = control_fd
@@ -71,12 +73,12 @@ class Controls:
         except BlockingIOError:
             return
         if not said:
-            self.stopping.append("the master is gone")
+            self.orphan()
             # An ended pipe is always readable: put one in its place that is not, or every wait would spin.
             os.dup2(self.wakeup_fd, self.control_fd)
             self._orphaned = True
         if DRAIN in said:
-            self.stopping.append("drain")
+            self._stop("drain")
         self.wakes += said.count(WAKE)
 
     def restore(self) -> None:
@@ -104,8 +106,16 @@ class Controls:
         if self._on_alarm is not None:
             signal.signal(signal.SIGALRM, self._on_alarm)
 
+    def orphan(self) -> None:
+        """Note that the master is gone."""
+        self._stop("the master is gone")
+
+    def _stop(self, why: str) -> None:
+        if not self._deaf:
+            self.stopping.append(why)
+
     def _term(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopping.append("SIGTERM")
+        self._stop("SIGTERM")
 
     def _hold(self) -> None:
         """Let a SIGTERM wait while a handler forks: the child must not take it for an order to drain."""

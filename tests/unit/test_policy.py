@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsq.ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death
-from rsq.supervisor.happenings import BOOT_TRIES
+from rsq.supervisor.happenings import BOOT_TRIES, RECOVER_PAUSE_S
 from rsq.supervisor.policy import FREEZE_S, TICK_S, begin, next_deadline, step
 from rsq.supervisor.states import (
     Action,
@@ -38,6 +38,7 @@ from rsq.supervisor.states import (
     Stage,
     State,
     Tell,
+    TellKept,
     Thaw,
     Tried,
     Try,
@@ -174,6 +175,7 @@ def test_a_slot_may_be_put_in_order_faster_than_the_master_looks() -> None:
     talk = Talk(1, dirty=[5]).sees(5, held=True)
     talk.hears()
     talk.boots(0)
+    talk.sees(5, held=False)
     assert talk.hears(Exited(5, GOOD)) == [ended(5, Cause.CLEAN), Wake(0)]
     assert "died" not in " ".join(talk.said)
 
@@ -551,6 +553,85 @@ def test_a_worker_that_dies_while_the_pool_stops_is_not_replaced() -> None:
     talk.hears(TERM)
     assert talk.hears(Exited(0, SEGV)) == [ended(0, Cause.CRASH, SEGV)]
     assert talk.hears(Exited(1, GOOD))[-1] == Leave(OK)
+
+
+def test_what_a_process_leaves_while_the_pool_stops_is_recovered_before_it_ends() -> None:
+    """By one that only recovers and is not told to drain; not counted into the time that handlers have."""
+    talk = running(2, drain_s=5.0).runs(0)
+    talk.sees(0, held=True).hears(TERM, Exited(1, GOOD))
+    assert talk.hears(after=5.0) == [Kill(0, Cause.SHUTDOWN)]
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.SHUTDOWN, KILLED), Fork(0, retire=True)]
+    assert talk.deadline == TICK_S, "it does not wait for a time that is over"
+    assert talk.hears(TERM) == []
+    talk.sees(0, running=False)
+    assert talk.boots(0) == [booted(0)]
+    talk.sees(0, held=False)
+    assert talk.hears(Exited(0, GOOD)) == [ended(0, Cause.CLEAN), Leave(OK)]
+
+
+def test_one_that_finds_no_server_is_not_repeated() -> None:
+    """It has tried for as long as it may: what the memory keeps is told."""
+    talk = running(1).sees(0, held=True)
+    talk.hears(TERM)
+    assert talk.hears(Exited(0, GOOD)) == [ended(0, Cause.CLEAN), Fork(0, retire=True)]
+    assert talk.hears(Exited(0, GOOD)) == [ended(0, Cause.CLEAN), TellKept(0), Leave(OK)]
+
+
+def test_one_that_dies_is_repeated_and_one_that_hangs_is_killed() -> None:
+    talk = running(1, recover_s=10.0).sees(0, held=True)
+    talk.hears(TERM)
+    assert Fork(0, retire=True) in talk.hears(Exited(0, SEGV))
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.CRASH, KILLED)]
+    assert talk.deadline == pytest.approx(RECOVER_PAUSE_S)
+    assert talk.hears(after=RECOVER_PAUSE_S) == [Fork(0, retire=True)]
+    assert talk.hears(after=10.0) == [Kill(0, Cause.SHUTDOWN)]
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.SHUTDOWN, KILLED), TellKept(0), Leave(OK)]
+
+
+def test_a_process_that_recovers_a_closed_slot_goes_on_when_the_pool_stops() -> None:
+    talk = Talk(1, dirty=[5]).sees(5, held=True)
+    talk.hears()
+    talk.boots(0)
+    assert talk.hears(TERM) == [Tell("stopping"), Drain(0)]
+    assert talk.sees(5, held=False).hears(Exited(5, GOOD), Exited(0, GOOD))[-1] == Leave(OK)
+
+
+def test_slots_that_wait_for_their_next_process_are_recovered_too() -> None:
+    talk = running(1).sees(0, held=True)
+    talk.hears(Exited(0, SEGV))
+    talk.hears(Exited(0, SEGV))
+    assert talk.phase(0) is Phase.VACANT
+    assert talk.hears(TERM) == [Tell("stopping"), Fork(0, retire=True)]
+
+
+def test_a_wrong_configuration_recovers_nothing() -> None:
+    talk = Talk(1).sees(0, held=True)
+    talk.hears()
+    assert talk.hears(Exited(0, EXITED + CONFIG))[-1] == Leave(CONFIG)
+
+
+def test_a_worker_of_a_former_master_may_finish_before_the_lease_goes() -> None:
+    talk = Talk(1, drain_s=5.0).sees(0, holder=77, held=True, running=True, place=3, entry="3-0")
+    talk.hears()
+    assert talk.hears(TERM) == [Tell("stopping")]
+    assert talk.hears(after=4.9) == []
+    assert talk.hears(after=0.2) == [KillStranger(0, 77, 3, Cause.SHUTDOWN)]
+    assert talk.hears() == []
+    assert talk.sees(0, holder=None).hears() == [Fork(0, retire=True)]
+    talk.sees(0, running=False, held=False)
+    assert talk.hears(Exited(0, GOOD))[-1] == Leave(OK)
+
+
+def test_a_slot_is_not_closed_with_entries_in_its_memory() -> None:
+    """Its drain found no server: it is tried again, before others charge for them."""
+    talk = running(2)
+    talk.hears(TTOU)
+    talk.sees(1, held=True)
+    assert talk.hears(Exited(1, GOOD)) == [ended(1, Cause.CLEAN)]
+    assert talk.hears(after=RECOVER_PAUSE_S) == [Fork(1, retire=True)]
+    talk.sees(1, held=False)
+    assert talk.hears(Exited(1, GOOD)) == [ended(1, Cause.CLEAN), Wake(0)]
+    assert talk.phase(1) is Phase.CLOSED
 
 
 def test_term_while_slots_wait_for_their_next_process() -> None:
@@ -1045,6 +1126,8 @@ class World:
         trust_s = 5.0 if self.trusted else 0.0
         self.state, actions = step(self.state, events, sights, self.now, self.rules, lambda: 0.5, trust_s)
         for action in actions:
+            if isinstance(action, KillStranger):
+                del self.strangers[action.slot]
             self.perform(action, gone)
         self.check(before)
 
@@ -1064,11 +1147,11 @@ class World:
 
     def perform(self, action: Action, gone: dict[int, _Process]) -> None:
         match action:
-            case Fork(slot):
+            case Fork(slot, retire):
                 assert slot not in self.processes, "there is a process"
                 assert slot not in self.strangers, "there is a process of a former master"
-                assert self.state.stage is not Stage.STOPPING
-                self.processes[slot] = _Process()
+                assert retire or self.state.stage is not Stage.STOPPING
+                self.processes[slot] = _Process(told=retire)
             case Drain(slot):
                 self.get(slot, gone).told = True
             case Freeze(slot):
@@ -1186,8 +1269,8 @@ class World:
 
 
 class _Process:
-    def __init__(self, *, booted: bool = False) -> None:
-        self.booted, self.told, self.frozen, self.killed = booted, False, False, False
+    def __init__(self, *, booted: bool = False, told: bool = False) -> None:
+        self.booted, self.told, self.frozen, self.killed = booted, told, False, False
 
 
 SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2"]
@@ -1244,8 +1327,8 @@ def test_whatever_has_happened_term_ends_it(
             world.happen(what, slot, after)
     for _ in range(20):
         for slot in list(world.processes):
-            if world.left is None:
+            if world.left is None and slot in world.processes:
                 world.happen("halts" if world.processes[slot].frozen else "ends", slot, 1.0)
         if world.left is None:
-            world.step([], 0.1)
+            world.step([], 0.5)
     assert world.left is not None
