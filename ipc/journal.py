@@ -155,6 +155,22 @@ class _Bank:
         outcomes, attempts = bytes(self.outcomes[first:end]), self.attempts[first:end].tolist()
         return (outcomes, firsts(outcomes, attempts)) if self.head[_NUMBER] == number else None
 
+    def ended(self) -> tuple[int, list[int], float | None] | None:
+        """Return what `Journal.ended` does, of this bank."""
+        number, count, kind = self.head[_NUMBER], min(self.head[_COUNT], JOURNAL_MAX), self.head[_KIND]
+        since = None
+        if kind == Kind.CALL:
+            outcomes = bytes(self.outcomes[:count])
+            places = [at for at, outcome in enumerate(outcomes) if outcome not in _UNFINISHED]
+        elif kind == Kind.RUN:
+            marks = self.marks[:count].tolist()
+            started = marks.index(0) if 0 in marks else count
+            places = list(range(started - 1))
+            since = marks[started - 1] if started else 0.0
+        else:
+            return None
+        return (number, places, since) if number and self.head[_NUMBER] == number else None
+
     def _finished_of_call(self, number: int, count: int, first: int) -> tuple[bytes, int] | None:
         outcomes, attempts = bytes(self.outcomes[:count]), self.attempts[:count].tolist()
         ended = [at for at in range(first, count) if outcomes[at] not in _UNFINISHED]
@@ -254,6 +270,14 @@ class Journal:
         if not batches or batches[-1].kind is not Kind.CALL:
             return []
         return [entry for entry, end in zip(batches[-1].ids, batches[-1].ends, strict=True) if end is None]
+
+    def ended(self) -> tuple[int, list[int], float | None] | None:
+        """Return the number of the newest batch, which of its places have ended, and when the next began.
+
+        For readers, while user code runs. The time is monotonic; None for a call, whose entries all run.
+        None for the whole when the batch is not there to be handled, or is being written.
+        """
+        return max(self._banks, key=lambda bank: bank.head[_NUMBER]).ended()
 
     def together(self) -> int:
         """Return how many entries of the newest batch run at the same time, for readers."""

@@ -36,7 +36,7 @@ from .cells import CELL, Keep, Pool
 from .slot import SLOT_SIZE, TOUCHED, Slot
 
 MAGIC = b"RSQ-SEG\x00"
-VERSION = 4
+VERSION = 5
 HEADER_SIZE = 4096
 CAPACITY = 64  # slots a new segment has room for; pages cost nothing until a slot is opened
 NAME_MAX = 512  # bytes of a stream's, group's or instance's name

@@ -1,8 +1,11 @@
 """A slot: how its bytes are divided. All offsets derive from the sizes of the parts.
 
-+------+------+------+--------+-------+--------+-----------+---------+-------+--------+----------+------+
-| Seat | Desk | Ward | Ledger | Rates | Events | 2 journals | Waiting | Loans | Strain | Switches | Pipe |
-+------+------+------+--------+-------+--------+-----------+---------+-------+--------+----------+------+
++------+------+------+--------+-------+--------+------------+---------+---
+| Seat | Desk | Ward | Ledger | Rates | Events | 2 journals | Waiting | ...
++------+------+------+--------+-------+--------+------------+---------+---
+            ---+-------+-----------+--------+----------+------+
+           ... | Loans | Once keys | Strain | Switches | Pipe |
+            ---+-------+-----------+--------+----------+------+
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from .cells import CELL, Desk, Seat, Ward
 from .journal import BANK_SIZE, Journal, Waiting
 from .ledger import Events, Ledger, Rates
 from .loans import Loans
+from .oncekeys import OnceKeys
 from .pipe import PIPE_SIZE, Pipe
 
 _PARTS = (
@@ -26,6 +30,7 @@ _PARTS = (
     2 * BANK_SIZE,
     Waiting.SIZE,
     Loans.SIZE,
+    OnceKeys.SIZE,
     Strain.SIZE,
     Switches.SIZE,
     PIPE_SIZE,
@@ -50,6 +55,7 @@ class Slot:
         self.journal = Journal(parts[6])
         self.waiting = Waiting(parts[7])
         self.loans = Loans(parts[8])
-        self.strain = Strain(parts[9])
-        self.switches = Switches(parts[10])
-        self.pipe = Pipe(parts[11])
+        self.once_keys = OnceKeys(parts[9])
+        self.strain = Strain(parts[10])
+        self.switches = Switches(parts[11])
+        self.pipe = Pipe(parts[12])

@@ -36,11 +36,12 @@ def lasting_s(duration: Duration) -> float:
 
 
 class Row(NamedTuple):
-    """An entry that is done, the name of the mark it leaves, and for how long."""
+    """An entry that is done, the name of the mark it leaves, for how long, and the key it is named after."""
 
     entry: bytes
     mark: str
     ttl_ms: int
+    key: bytes = b""
 
 
 class Marks:

@@ -31,6 +31,7 @@ from ..ipc.slot import Slot
 from ..streams import keys
 from ..streams.lending import Lending, Row, rows
 from ..streams.wire import Lost
+from .acknowledger import Acknowledger
 from .lending import deal, lendable
 from .line import Line
 from .settings import Pool
@@ -83,7 +84,9 @@ class Lender:
         self._segment, self._line, self._ring, self._instance = segment, line, ring, source.instance
         self._fence, self._keep = Fence(segment.keep), segment.keep.view
         self._commands = Lending(source.stream, source.group)
-        self._slots: dict[int, Slot] = {}
+        self._acks = Acknowledger(source, self._fence, line)
+        used = (number for number in range(segment.capacity) if segment.used(number))
+        self._slots = {number: segment.slot(number) for number in used}
         self._calm_from = self._slow_from = 0.0  # monotonic
         self._handed: dict[int, tuple[int, float]] = {}  # slot -> how often it was handed entries, seen when
         self._doubted: dict[int, Long] = {}  # slot -> asked because of it; it may have been over just then
@@ -94,7 +97,9 @@ class Lender:
         self._due = 0.0  # of the next glance, monotonic
 
     def glance(self, *, may_lend: bool) -> float:
-        """Look at the slots if it is time; lend what waits behind a long entry.
+        """Look at the slots if it is time: one that takes long may hold up others.
+
+        What was finished before it is acknowledged, what waits behind it is lent.
 
         Arguments:
             may_lend: nobody else is the keeper of this pool.
@@ -107,6 +112,8 @@ class Lender:
             return self._due
         self._keep[K.CALM] = 1  # before we look: see `ipc.nudge`
         found = self._long(now)
+        if self._acks.due < math.inf:
+            self._calm_from = now + _CALM_AFTER_S
         if now >= self._calm_from:
             self._slow_from = now + _SLOW_AFTER_S
             return math.inf
@@ -114,6 +121,9 @@ class Lender:
         if self._any_idle():
             self._slow_from = now + _SLOW_AFTER_S
         self._due = now + (QUICK_S if now < self._slow_from else SLOW_S)
+        if now < self._acks.due < self._due:
+            self._due = self._acks.due
+        self._acks.send(now)
         state = self._segment.pool.view[P.STATE]
         if found and may_lend and state in (PoolState.RUNNING, PoolState.RELOADING):
             try:
@@ -130,6 +140,7 @@ class Lender:
                 self._slots[number] = self._segment.slot(number)
         found = []
         for number, slot in self._slots.items():
+            self._acks.look(number, slot, now)
             desk, handed = slot.desk.view, slot.ward.view[W.HANDED]
             if handed != self._handed.get(number, (0, 0.0))[0]:
                 self._handed[number] = handed, now

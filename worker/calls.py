@@ -63,10 +63,11 @@ class BatchMessage(Message):
 class Call:
     """A call that is going on."""
 
-    __slots__ = ("_outcomes", "_pid")
+    __slots__ = ("_nudge", "_outcomes", "_pid")
 
-    def __init__(self, outcomes: memoryview) -> None:
+    def __init__(self, outcomes: memoryview, nudge: Nudge | None = None) -> None:
         self._outcomes: memoryview | None = outcomes
+        self._nudge = nudge
         self._pid = os.getpid()
 
     def mark(self, at: int) -> None:
@@ -76,6 +77,8 @@ class Call:
         if os.getpid() != self._pid:
             raise RuntimeError("done() was called in a child process: return the ids to the handler instead")
         self._outcomes[at] = Outcome.DONE
+        if self._nudge is not None:
+            self._nudge.give()  # the call may take long: the keeper acknowledges what is done
 
     def close(self) -> None:
         """Take no more marks: the place in the journal will be another entry's."""
@@ -213,7 +216,7 @@ class Calls:
     def _call(self, load: Load, way: Way) -> _End:
         """Decode, call, and mark what is done; return why the others are not."""
         outcomes, marks, desk = self._journal.outcomes, self._journal.marks, self._desk
-        end, call, code = _End(), Call(outcomes), 0
+        end, call, code = _End(), Call(outcomes, self._nudge), 0
         messages: list[Any] = []
         rows: dict[int, list[bytes]] = {}  # of entries whose event has a circuit breaker, by its number
         self._alarm.limit_s = lambda _place: way.alarm_s

@@ -15,7 +15,6 @@ from ..ipc.cells import D, DeskState
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
-from ..streams.entry import Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.group import Group, entries
 from ..streams.keys import consumer
@@ -31,7 +30,7 @@ from .controls import Controls
 from .estate import Estate
 from .failures import Failures
 from .mender import Mender
-from .once import Once
+from .once import of_slot
 from .pace import Pace
 from .patience import Patience
 from .runner import Runner
@@ -97,7 +96,7 @@ class Consumer:
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
-        envelope, once = ENVELOPES[spec.work.envelope], _once(spec, slot, ways, self._group, self._session)
+        envelope, once = ENVELOPES[spec.work.envelope], of_slot(spec, slot, ways, self._group, self._session)
         self._batcher = Batcher(ways.gathers)
         self.backlog = Backlog(
             ways, slot, self._group, self._session, self._shelf, self._books, self._batcher, once
@@ -295,6 +294,8 @@ class Consumer:
             return
         if self._pace.ahead(len(found), count) and self._has_room and self._may_read(now) and not quiet:
             self._send_read(None)
+        elif self._session.is_owing:
+            self._session.send()  # no read takes it along, and what was read may take long
         self._note_more()
         self._runner.run(found)
 
@@ -388,13 +389,3 @@ class Consumer:
         now = time.monotonic()
         # Again when the server must have noticed the end of the old connection's blocked read.
         self._audits = [now, now + self._spec.reading.block_s + _ZOMBIE_MARGIN_S]
-
-
-def _once(spec: Spec, slot: Slot, ways: Ways, group: Group, session: Session) -> Once | None:
-    if not ways.remembers:
-        return None
-
-    def lasting_s(entry: Raw) -> float:
-        return ways.of(entry).once_s
-
-    return Once(lasting_s, ENVELOPES[spec.work.envelope], group, session, slot.journal)

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from ..ipc.journal import Journal, Outcome
+from ..ipc.oncekeys import OnceKeys
+from ..ipc.slot import Slot
 from ..streams.entry import Raw
-from ..streams.envelope import Envelope
+from ..streams.envelope import ENVELOPES, Envelope
 from ..streams.group import Group
 from ..streams.once import Marks, Row
 from .recovery import ACKED
 from .session import Session
+from .spec import Spec
 from .verdict import Duplicate
+from .ways import Ways
 
 
 class Once:
@@ -29,15 +33,18 @@ class Once:
         group: Group,
         session: Session,
         journal: Journal,
+        once_keys: OnceKeys,
     ) -> None:
         """Bring together what it works with.
 
         Arguments:
             lasting_s: tells for how many seconds the mark of an entry is there; 0: it leaves none.
             envelope: says what a message is known by.
+            once_keys: where the keeper finds what the entries of a batch are known by.
         """
         self._lasting_s = lasting_s
         self._envelope, self._group, self._session, self._journal = envelope, group, session, journal
+        self._once_keys = once_keys
         self._marks = Marks(group.stream, group.group, group.consumer)
         self._rows: dict[bytes, Row] = {}  # of the batch at hand: id -> the mark that it leaves
         self._places: dict[bytes, int] = {}
@@ -51,6 +58,8 @@ class Once:
         self._known = {row.mark for row, setter in zip(rows, found, strict=True) if setter is not None}
         self._rows = {row.entry: row for row in rows}
         self._places = {entry[0]: at for at, entry in enumerate(entries)}
+        named = ((self._places[row.entry], row.key, row.ttl_ms) for row in rows)
+        self._once_keys.write(self._journal.number + 1, named)
         self._tried = {}
 
     def copies(self, entries: Sequence[Raw]) -> set[bytes]:
@@ -116,9 +125,22 @@ class Once:
         rows: list[Row] = []
         for entry in entries:
             if lasting_s := self._lasting_s(entry):
-                name = self._marks.name(self._envelope.key(entry[1]) or entry[0])
-                rows.append(Row(entry[0], name, max(1, round(lasting_s * 1000))))
+                key = self._envelope.key(entry[1]) or entry[0]
+                name, ttl_ms = self._marks.name(key), max(1, round(lasting_s * 1000))
+                rows.append(Row(entry[0], name, ttl_ms, key))
         return rows
+
+
+def of_slot(spec: Spec, slot: Slot, ways: Ways, group: Group, session: Session) -> Once | None:
+    """Return the marks of a slot's messages, None where no entry leaves one."""
+    slot.once_keys.use(used=ways.remembers)
+    if not ways.remembers:
+        return None
+
+    def lasting_s(entry: Raw) -> float:
+        return ways.of(entry).once_s
+
+    return Once(lasting_s, ENVELOPES[spec.work.envelope], group, session, slot.journal, slot.once_keys)
 
 
 def _is_there(reply: object) -> bool:

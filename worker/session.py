@@ -207,6 +207,11 @@ class Session:
         """Forget what is owed but acknowledgements: others may have acted since, and it is planned anew."""
         self._unsent = deque(debt for debt in self._unsent if debt.careful is not None)
 
+    @property
+    def is_owing(self) -> bool:
+        """Tell whether something is owed that was not sent yet."""
+        return bool(self._unsent)
+
     def oldest_debt(self) -> int | None:
         """Return the oldest journal batch that Redis has not confirmed all of."""
         debts = [item.batch for item in self._expected if isinstance(item, Debt)]

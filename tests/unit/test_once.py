@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsq.ipc.journal import Outcome
+from rsq.ipc.oncekeys import OnceKeys
 from rsq.streams import keys
 from rsq.streams.entry import Raw
 from rsq.streams.envelope import AUTO
@@ -68,6 +69,11 @@ class _Redis:
 class _Journal:
     def __init__(self, size: int) -> None:
         self.outcomes = bytearray(size)
+        self.number = 7
+
+
+def _keys_of_a_slot() -> OnceKeys:
+    return OnceKeys(memoryview(bytearray(OnceKeys.SIZE)))
 
 
 @given(st.lists(st.tuples(_keys, st.booleans()), min_size=1, max_size=30), st.sets(_keys))
@@ -75,7 +81,7 @@ def test_each_key_is_handled_until_it_has_been(batch: list[tuple[str, bool]], th
     """Whatever fails: a key is handled once at most, tried until it was, and marked exactly then."""
     redis, journal = _Redis({keys.mark("s", "g", key.encode()) for key in there}), _Journal(len(batch))
     group: Any = Group("s", "g", "web:0")
-    once = Once(lambda _: 60.0, AUTO, group, redis, journal)  # type: ignore[arg-type]
+    once = Once(lambda _: 60.0, AUTO, group, redis, journal, _keys_of_a_slot())  # type: ignore[arg-type]
     entries: list[Raw] = [
         [b"%d-0" % at, [b"data", b"", b"key", key.encode()]] for at, (key, _) in enumerate(batch, 1)
     ]
@@ -103,7 +109,7 @@ def test_each_key_is_handled_until_it_has_been(batch: list[tuple[str, bool]], th
 def test_without_a_key_an_entry_is_known_by_its_id() -> None:
     redis, journal = _Redis({keys.mark("s", "g", b"1-0")}), _Journal(2)
     group: Any = Group("s", "g", "web:0")
-    once = Once(lambda _: 60.0, AUTO, group, redis, journal)  # type: ignore[arg-type]
+    once = Once(lambda _: 60.0, AUTO, group, redis, journal, _keys_of_a_slot())  # type: ignore[arg-type]
     once.begin([[b"1-0", [b"data", b"{}"]], [b"2-0", [b"data", b"{}"]]])
     with pytest.raises(Duplicate):
         once.refuse_copy(b"1-0")
@@ -113,7 +119,7 @@ def test_without_a_key_an_entry_is_known_by_its_id() -> None:
 def test_what_is_not_to_be_remembered_is_neither_looked_for_nor_marked() -> None:
     redis, journal = _Redis({keys.mark("s", "g", b"k")}), _Journal(3)
     group: Any = Group("s", "g", "web:0")
-    once = Once(lambda entry: 60.0 * (entry[1][1] == b"1d"), AUTO, group, redis, journal)  # type: ignore[arg-type]
+    once = Once(lambda entry: 60.0 * (entry[1][1] == b"1d"), AUTO, group, redis, journal, _keys_of_a_slot())  # type: ignore[arg-type]
     entries = [
         [b"%d-0" % at, [b"event", event, b"data", b"", b"key", b"k"]]
         for at, event in enumerate((b"1d", b""), 1)
@@ -129,7 +135,7 @@ def test_what_is_not_to_be_remembered_is_neither_looked_for_nor_marked() -> None
 @given(st.lists(st.tuples(_keys, st.booleans()), max_size=30))
 def test_of_the_copies_in_a_call_the_first_goes_first(batch: list[tuple[str, bool]]) -> None:
     group: Any = Group("s", "g", "web:0")
-    once = Once(lambda entry: 60.0 * (entry[1][1] == b"1d"), AUTO, group, None, None)  # type: ignore[arg-type]
+    once = Once(lambda entry: 60.0 * (entry[1][1] == b"1d"), AUTO, group, None, None, None)  # type: ignore[arg-type]
     entries: list[Raw] = [
         [b"%d-0" % at, [b"event", b"1d" if remembered else b"", b"data", b"", b"key", key.encode()]]
         for at, (key, remembered) in enumerate(batch, 1)
