@@ -102,6 +102,8 @@ class Hands:
         for name, (pid, fd) in legacy.helpers.items():
             child = Child(pid, fd)
             if name in ("exporter", "keeper"):
+                if name == "keeper":
+                    child.say(keeper.END)
                 child.signal(signal.SIGTERM)  # its code is old too; a new one is forked when it has gone
                 child.close()
             elif name in self.helpers:

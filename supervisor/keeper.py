@@ -37,7 +37,10 @@ from .switchboard import Switchboard
 
 log = logging.getLogger("rsq.keeper")
 
-RELEASE = b"r"  # on the control pipe: the pool has ended, let others go on at once
+# On the control pipe. A signal alone ends no keeper: one that reaches the whole process group is for the
+# master to act on, and the lease is needed until its drain is over.
+RELEASE = b"r"  # the pool has ended, let others go on at once
+END = b"e"  # another keeper goes on with the lease
 BEATS = 3  # in one lease
 _LET_GO_BEATS = 4 * BEATS
 _PAGES = 50  # of pending entries that are looked at in one beat
@@ -147,11 +150,12 @@ class Keeper:
         """Live, take note of what we are told, glance at the slots; return when to do so again."""
         due = self._live()
         with contextlib.suppress(BlockingIOError):
-            self._told = signal.SIGTERM in os.read(self._wake_fd, 4096) or self._told
+            os.read(self._wake_fd, 4096)
         if not self._orphan:
             with contextlib.suppress(BlockingIOError):
                 said = os.read(self._control_fd, 4096)
                 self._release = self._release or RELEASE in said
+                self._told = self._told or END in said
                 if not said and not self._told and not self._release:
                     self._orphan = True
                     words = "%s: the master is gone: the lease is kept while workers are there"
@@ -199,7 +203,11 @@ class Keeper:
             self._line.rest(min(_ORPHAN_S, max(0.0, due - time.monotonic())))
         elif (left := due - time.monotonic()) > _LISTEN_LEAST_S:
             said = self._line.listen(beat.listen(self._who, left), left, self._wanted_elsewhere)
-            if not isinstance(said, Exception):
+            if isinstance(
+                said, Exception
+            ):  # it may not wait for a word: orders and entries come with the beats
+                self._line.rest(max(0.0, due - time.monotonic()))
+            else:
                 self._hear(beat.heard(said))
         elif left > 0:
             self._line.rest(left)
@@ -373,7 +381,7 @@ class Keeper:
 
 
 def _wakeup() -> int:
-    """Take SIGTERM and nudges; return the descriptor from which the numbers of what came can be read."""
+    """Take SIGTERM and nudges; return the descriptor that becomes readable when one has come."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from support_hosts import lease_left
 from support_pool import Pool, numbers
 
 from rsq.ipc.cells import PoolState
@@ -35,3 +36,15 @@ def test_everybody_drains(make_pool: Callable[..., Pool], number: signal.Signals
     assert "died" not in pool.log()
     pool.assert_exact(ids)
     assert pool.restarts() == {"CLEAN": 2}
+
+
+def test_the_lease_is_given_back(make_pool: Callable[..., Pool]) -> None:
+    """A pool elsewhere of the same name need not wait until the lease runs out."""
+    pool = make_pool("def handle(message): pass", "--workers", "2", "--lease", "600")
+    pool.start()
+    keeper = pool.keeper()
+    os.killpg(pool.pid, signal.SIGTERM)
+    assert pool.wait() == 0
+    assert pool.keeper() == keeper
+    assert not lease_left(pool)
+    assert "keeper: its process" not in pool.log()
