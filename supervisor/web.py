@@ -176,7 +176,7 @@ def _fault(view: PoolView) -> str:
         missing = []
     if view.state == "gone":
         return "the pool is gone"
-    if missing and not view.lease_s:
+    if not view.lease_s:
         return "waiting for the instance lease"
     if missing:
         return ", ".join(

@@ -165,12 +165,12 @@ def test_healthy_while_the_master_passes_through_its_loop(pool: Pool) -> None:
 
 
 def test_ready_when_every_wanted_slot_works(pool: Pool) -> None:
-    assert pool.ask("/readyz")[1] == "ready: 2 of 2 slots\n"
-    seat, desk = pool.segment.slot(1).seat, pool.segment.slot(1).desk
-    desk.real[D.BOOTED] = 0
     response, body = pool.ask("/readyz")
     assert (response.status, body) == (503, "not ready: waiting for the instance lease\n")
     pool.segment.keep.real[K.UNTIL] = boot_time() + 3600
+    assert pool.ask("/readyz")[1] == "ready: 2 of 2 slots\n"
+    seat, desk = pool.segment.slot(1).seat, pool.segment.slot(1).desk
+    desk.real[D.BOOTED] = 0
     assert pool.ask("/readyz")[1] == "not ready: slot 1 booting\n"
     seat.view[S.STATE], seat.view[S.PID] = SeatState.BACKOFF, 0
     assert pool.ask("/readyz")[1] == "not ready: slot 1 backoff\n"
