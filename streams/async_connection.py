@@ -20,18 +20,21 @@ from .connection import (
     WRONG_SERVER,
     Target,
     find,
+    naming,
     permanent,
     settings_of,
+    unless_needed,
 )
 from .discovery import Address
 
 
 def pool(target: Target, *, timeout_s: float, name: str) -> aio.ConnectionPool:
     """A pool of connections of one event loop; nothing is connected yet. See `connection.client`."""
-    kind, settings = settings_of(target, timeout_s, name)
+    kind, settings = settings_of(target, timeout_s)
     times = 0
     if target.way != "direct":
         settings["find"], times = lambda: find(target, timeout_s), AGAIN
+    settings["label"] = name
     settings["retry"] = Retry(ExponentialBackoff(AGAIN_MAX_S, AGAIN_BASE_S), times, WRONG_SERVER)
     return aio.ConnectionPool(connection_class=_PATIENT[kind], **settings)
 
@@ -39,9 +42,9 @@ def pool(target: Target, *, timeout_s: float, name: str) -> aio.ConnectionPool:
 class _Patient(AbstractConnection):
     """Connects again after a short while, each time to where `find` says that the server is now."""
 
-    def __init__(self, find: Callable[[], Address] | None = None, **settings: Any) -> None:
+    def __init__(self, label: str, find: Callable[[], Address] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self._find = find
+        self._find, self._label = find, label
 
     async def connect(self) -> None:
         if not self.is_connected:
@@ -68,6 +71,18 @@ class _Patient(AbstractConnection):
             self.host, self.port = await asyncio.to_thread(self._find)  # it asks several, each for a while
         above: Any = super()
         await above.connect()
+        try:
+            await self._give_name()
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def _give_name(self) -> None:
+        await self.send_command(*naming(self._label))
+        try:
+            await self.read_response()
+        except redis.exceptions.ResponseError as error:
+            unless_needed(error)
 
 
 class _PatientTcp(_Patient, Connection):

@@ -35,6 +35,7 @@ from redis.exceptions import RedisError as RedisError  # for those who may not i
 from redis.retry import Retry
 
 from .discovery import Address, locate
+from .trouble import code
 from .trouble import elsewhere as elsewhere
 from .trouble import explain as explain
 from .trouble import permanent as permanent
@@ -75,10 +76,11 @@ def client(
     """
     # Always a name: redis-py's pools take the session tickets of TLS 1.3 for an answer that nobody has read,
     # unless an exchange at the beginning has read them.
-    kind, settings = settings_of(target, timeout_s, name or "rsq")
+    kind, settings = settings_of(target, timeout_s)
     if target.way != "direct":
         settings["find"] = lambda: find(target, timeout_s)
         settings["retry"] = _retry(AGAIN)
+    settings["label"] = name or "rsq"
     pool = ConnectionPool(connection_class=_PATIENT[kind], **settings, decode_responses=decode)
     return redis.Redis.from_pool(pool)
 
@@ -94,16 +96,48 @@ def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnectio
 
     Arguments:
         target: the server; in a cluster with `Target.for_key`.
-        name: shown by CLIENT LIST.
+        name: shown by CLIENT LIST; empty for none.
         timeout_s: seconds to wait for the connection, and for each answer read through it.
 
     Raises:
         redis.exceptions.RedisError: see `explain` and `permanent`.
     """
-    kind, settings = settings_of(target, timeout_s, name)
+    kind, settings = settings_of(target, timeout_s)
     if target.way != "direct":
         settings["host"], settings["port"] = find(target, timeout_s)
-    return _connected(kind, settings)
+    connection = _connected(kind, settings)
+    try:
+        _give_name(connection, name)
+    except BaseException:
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
+    return connection
+
+
+def _give_name(connection: AbstractConnection, name: str) -> None:
+    """Name a connection for CLIENT LIST; go without where the server does not have or allow the command."""
+    if not name:
+        return
+    connection.send_command(*naming(name))  # type: ignore[no-untyped-call]
+    try:
+        connection.read_response()
+    except ResponseError as error:
+        unless_needed(error)
+
+
+def naming(name: str) -> tuple[str, str, str]:
+    """The command that names a connection: the server takes no spaces and no control characters."""
+    return "CLIENT", "SETNAME", re.sub(r"[^!-~]", "_", name)
+
+
+def unless_needed(error: ResponseError) -> None:
+    """Pass over the refusal of a command that nothing depends on.
+
+    Raises:
+        ResponseError: the refusal says more than that the command is missing, renamed or not allowed.
+    """
+    if code(error) not in {None, "NOPERM"}:
+        raise error
 
 
 def sock(connection: AbstractConnection) -> socket.socket:
@@ -122,9 +156,9 @@ def sock(connection: AbstractConnection) -> socket.socket:
 class _Patient(AbstractConnection):
     """Connects again after a short while, each time to where `find` says that the server is now."""
 
-    def __init__(self, find: Callable[[], Address] | None = None, **settings: Any) -> None:
+    def __init__(self, label: str, find: Callable[[], Address] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self._find = find
+        self._find, self._label = find, label
 
     def connect(self) -> None:
         if self._sock is None:  # redis-py's pools call it for every use
@@ -151,6 +185,11 @@ class _Patient(AbstractConnection):
             self.host, self.port = self._find()
         above: Any = super()
         above.connect()
+        try:
+            _give_name(self, self._label)
+        except BaseException:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise
 
 
 class _PatientTcp(_Patient, Connection):
@@ -202,7 +241,7 @@ def find(target: Target, timeout_s: float) -> Address:
         left = min(ASK_S, deadline - time.monotonic())
         if left <= 0:
             raise redis.exceptions.TimeoutError("no time left to ask")
-        kind, settings = settings_of(target, left, None)
+        kind, settings = settings_of(target, left)
         settings["host"], settings["port"] = address
         if sentinel:
             for name in ("username", "password", "db"):
@@ -224,7 +263,7 @@ def _connected(kind: Any, settings: dict[str, Any]) -> AbstractConnection:
     return connection
 
 
-def settings_of(target: Target, timeout_s: float, name: str | None) -> tuple[Any, dict[str, Any]]:
+def settings_of(target: Target, timeout_s: float) -> tuple[Any, dict[str, Any]]:
     """The class of a connection (one that blocks) and all its settings, ours included."""
     kind, settings, _ = parse(target)
     settings |= {
@@ -232,7 +271,6 @@ def settings_of(target: Target, timeout_s: float, name: str | None) -> tuple[Any
         "retry": _retry(0),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "client_name": name and re.sub(r"[^!-~]", "_", name),  # the server takes no others
         **_QUIET,
     }
     if kind is not UnixDomainSocketConnection:
