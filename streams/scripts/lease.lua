@@ -12,6 +12,10 @@
 --
 -- Compare and extend in one step, so two can never both hold it; a holder whose time has run out and who comes
 -- back gets a new epoch, by which everybody can tell that others may have held it in between.
+--
+-- A server that is out of memory refuses a script's first write if that needs memory, and none after a write
+-- that needs none. A lease takes a few bytes, and without one nobody could acknowledge and trim, which is what
+-- makes room. So the first write is a DEL of what is not there. See docs/decisions/0021-out-of-memory.md.
 
 local function acquire(key, epochs, token, holder, ttl)
   local value = redis.call('GET', key)
@@ -23,6 +27,7 @@ local function acquire(key, epochs, token, holder, ttl)
     redis.call('PEXPIRE', key, ttl)
     return {2, tonumber(epoch), 0, value}
   end
+  redis.call('DEL', key)
   local epoch = redis.call('INCR', epochs)
   value = epoch .. ' ' .. token .. ' ' .. holder
   redis.call('SET', key, value, 'PX', ttl)
