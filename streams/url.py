@@ -117,6 +117,19 @@ def redact(url: str) -> str:
     return f"{scheme}{separator}{place}{question}{'&'.join(pairs)}"
 
 
+def place(target: Target) -> str:
+    """Where the server is, without who asks and how: what a pool cannot change while it runs."""
+    if target.data is not None:
+        return target.redacted
+    _, settings, _ = parse(target)
+    database = settings.get("db", 0)
+    if target.way == "direct":
+        where = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        return f"{where}/{database}"
+    hosts = ",".join(f"{host}:{port}" for host, port in sorted(target.places))
+    return f"{target.way} {hosts}/{target.service}/{database}"
+
+
 def parse(target: Target) -> tuple[Any, dict[str, Any], dict[str, str]]:
     """What redis-py needs to know for a connection.
 

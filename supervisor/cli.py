@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 import setproctitle
 from click.core import ParameterSource
 
-from ..ipc import exitcodes, logsink, stdio
+from ..ipc import exitcodes
 from ..streams.envelope import ENVELOPES
 from ..worker.ways import UNKNOWN
-from . import failing, logs, reexec, root, roster, settings, starting, tomlfile
+from . import checkup, entry, failing, logs, reexec, root, roster, settings, starting, tomlfile
 from .link import Link
 
 _TABLES, _ARGUMENTS = "rsq.tables", "rsq.arguments"  # what a context remembers
@@ -204,6 +203,12 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     "--drain-timeout", type=_SECONDS, default=30.0, help="Seconds for handlers to finish when the pool stops."
 )
 @_option(
+    "--reload-timeout",
+    type=click.FloatRange(1, 86400),
+    default=60.0,
+    help="Seconds for new code to be imported and checked before a reload.",
+)
+@_option(
     "--max-messages",
     type=click.IntRange(min=0),
     default=0,
@@ -255,7 +260,7 @@ def command(context: click.Context, /, **values: Any) -> int:
     if values["pool"]:
         members = [roster.select(members, values["pool"])]
     if values["check"]:
-        return _check(members)
+        return checkup.check(members, values["log_file"])
     link = Link.inherited()
     log_as = members[0].name if link else ""
     logs.configure(values["log_level"], values["log_format"], values["log_file"], log_as)
@@ -265,20 +270,20 @@ def command(context: click.Context, /, **values: Any) -> int:
     return root.start(members, legacy)
 
 
-def main() -> None:
-    """Entry point of the console script.
-
-    The process ends at once: threads and exit functions of the handler's module must not hold it up.
-    """
+def run() -> int:
+    """Run the program to its end; return the exit code."""
     try:
         code, line = failing.outcome(command, None, "rsq-supervisor")
     except SystemExit as end:
         code, line = end.code if isinstance(end.code, int) else exitcodes.OK, ""
     if line:
         logs.say(line)
-    logsink.settle(logsink.LAST_WORDS_S)
-    stdio.flush(logsink.LAST_WORDS_S)
-    os._exit(code)
+    return code
+
+
+def main() -> None:
+    """Entry point of console scripts that were made for an older version."""
+    entry.main(run)
 
 
 def _rows(context: click.Context, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -308,31 +313,6 @@ def _under_its_name(member: roster.Member, link: Link | None) -> int:
         if link is None:
             raise
         raise failing.Failure(f"pool {member.name}: {error}", error.code) from None
-
-
-def _check(members: Sequence[roster.Member]) -> int:
-    """Check the handlers too, except when a root tries new settings: its masters do that."""
-    instances = reexec.same_root(os.environ)
-    if instances is not None:
-        for member in members:
-            old, new = instances.get(member.name), member.pool.identity.instance
-            if old not in (None, new):
-                raise ValueError(
-                    f"pool {member.name}: instance changed from {old} to {new}: that needs a restart"
-                )
-        return exitcodes.OK
-    is_trial = reexec.same_pool(os.environ) is not None
-    if is_trial and len(members) > 1:
-        raise ValueError("the settings ask for several pools now: that needs a restart")
-    for member in members:
-        try:
-            starting.check(member.pool, os.environ)
-        except ValueError as error:
-            raise ValueError(f"pool {member.name}: {error}" if len(members) > 1 else str(error)) from None
-        spec = member.pool.spec
-        if not is_trial:
-            click.echo(f"good: {spec.work.handler} for {member.name} on {spec.source.target}")
-    return exitcodes.OK
 
 
 def _prefer_given_url(context: click.Context, values: dict[str, Any]) -> None:

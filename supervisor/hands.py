@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -19,12 +18,13 @@ from ..ipc.cells import D, K, P, S
 from ..ipc.exitcodes import detail_of
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
+from ..streams.url import place
 from ..worker import child as worker
 from ..worker.controls import DRAIN, WAKE
 from ..worker.handler import Handler
-from . import exporter, keeper, logs, reexec
+from . import exporter, keeper, logs, reexec, trial
 from .gallery import One
-from .helpers import Helper, Pulse, Trial, try_anew
+from .helpers import Helper, Pulse
 from .link import Link
 from .settings import Pool
 from .shell import Doorbell, tell_kept
@@ -41,6 +41,7 @@ from .states import (
     KillStranger,
     Record,
     Reexec,
+    Refused,
     ReopenLogs,
     Say,
     TellKept,
@@ -74,7 +75,7 @@ class Hands:
         self._pool, self._segment, self._lock_fd, self._handler = pool, segment, lock_fd, handler
         self._listener, self._bell, self._link = listener, bell, link
         self._failed: list[Event] = []
-        self._trial: Trial | None = None
+        self._trial: trial.Trial | None = None
         self.generation = 0
         self.private: tuple[int, ...] = ()  # descriptors of the master's that no child may keep
         self.environment: dict[str, str] = {}  # what a new master needs and children must not see
@@ -133,9 +134,9 @@ class Hands:
                         break
                 else:
                     log.debug("reaped process %d, which was not ours", pid)
-        if self._trial is not None and (words := self._trial.words()) is not None:
+        if self._trial is not None and (verdict := self._trial.verdict()) is not None:
             self._trial = None
-            events.append(Tried(words))
+            events.append(Tried(verdict.words, verdict.code))
         return events
 
     @property
@@ -168,7 +169,7 @@ class Hands:
     def end_helpers(self) -> None:
         """End them, the server last: the exporter may still want to look."""
         if self._trial is not None:
-            self._trial.process.kill()
+            self._trial.end()
         for helper in self.helpers.values():
             helper.stop(10.0)
 
@@ -188,8 +189,8 @@ class Hands:
                 self._record(action)
             case Try():
                 self._try()
-            case Reexec():
-                self._reexec()
+            case Reexec(code):
+                self._reexec(code)
             case ReopenLogs():
                 logsink.reopen()
                 log.info("log file opened again")
@@ -304,6 +305,8 @@ class Hands:
     def _own_fds(self) -> Iterator[int]:
         """Yield the descriptors that no child may keep: another child's pipe would hide our death from it."""
         yield from (fd for fd in self.private if fd >= 0)
+        if self._trial is not None:
+            yield from (self._trial.word_fd, self._trial.guard_fd)
         if self._listener is not None:
             yield self._listener.fileno()
         for child in self.workers.values():
@@ -313,27 +316,34 @@ class Hands:
                 yield helper.child.control_fd
 
     def _try(self) -> None:
-        identity = self._segment.identity
-        words = json.dumps([identity.stream, identity.group, identity.instance])
-        self._trial = try_anew(**{f"{reexec.VARIABLE}_TRIAL": words})
+        if self._trial is not None:
+            self._trial.end()
+            self._trial = None
+        identity, rules = self._segment.identity, self._pool.rules
+        same = [identity.stream, identity.group, identity.instance]
+        same += [place(self._pool.spec.source.target), str(self._segment.path.parent)]
+        begun = trial.begin({"pool": same}, rules.reload_s)
+        if isinstance(begun, trial.Trial):
+            self._trial = begun
+        else:
+            self._failed.append(Tried(begun.words))
 
-    def _reexec(self) -> None:
-        log.info("the new code imports: starting again in the same process")
+    def _reexec(self, code: str) -> None:
+        log.info("the new code imports (%s): starting again in the same process", code)
         identity = self._segment.identity
         helpers = {
             n: [h.child.pid, h.child.control_fd] for n, h in self.helpers.items() if h.child is not None
         }
-        reexec.again(
-            reexec.Legacy(
-                [identity.stream, identity.group, identity.instance],
-                self._lock_fd,
-                [self._bell.report_r, self._bell.report_w],
-                -1 if self._listener is None else self._listener.fileno(),
-                {str(slot): [child.pid, child.control_fd] for slot, child in self.workers.items()},
-                helpers,
-                self.generation,
-                self.environment,
-                -1 if self._link is None else self._link.fd,
-            ),
-            self._bell.hold_back,
+        left = reexec.Legacy(
+            [identity.stream, identity.group, identity.instance],
+            self._lock_fd,
+            [self._bell.report_r, self._bell.report_w],
+            -1 if self._listener is None else self._listener.fileno(),
+            {str(slot): [child.pid, child.control_fd] for slot, child in self.workers.items()},
+            helpers,
+            self.generation,
+            self.environment,
+            -1 if self._link is None else self._link.fd,
+            code,
         )
+        self._failed.append(Refused(reexec.again(left, self._bell.hold_back, self._bell.let_go)))

@@ -22,6 +22,7 @@ from .states import (
     Phase,
     Record,
     Reexec,
+    Refused,
     ReopenLogs,
     Rules,
     Say,
@@ -78,8 +79,10 @@ class Happenings:
                 self.on_halt(slot)
             case Unforkable(slot, words):
                 self.on_unforkable(slot, words)
-            case Tried(words):
-                self.on_tried(words)
+            case Tried(words, code):
+                self.on_tried(words, code)
+            case Refused(words):
+                self.on_refused(words)
 
     def on_sigterm(self) -> None:
         if self.state.told:  # the same request, as it went to every process
@@ -108,25 +111,35 @@ class Happenings:
 
     def on_sighup(self) -> None:
         # While slots still roll it is welcome: new code whose workers do not boot is mended by newer code.
-        if self.state.stage is not Stage.RUNNING or self.state.trial:
-            words = "a reload was asked for while the pool starts, stops or tries new code: ignored"
-            self.say("warning", words)
-            return
-        self.say("info", "reloading: trying the new code in a fresh interpreter")
-        self.state = replace(self.state, trial=True)
-        self.actions += [Tell("reloading"), Try()]
+        if self.state.stage is Stage.STOPPING:
+            self.say("warning", "a reload was asked for while the pool stops: ignored")
+        elif self.state.stage is Stage.STARTING:
+            words = "a reload was asked for while the pool starts: it follows when every slot has booted"
+            self.say("info", words)
+            self.state = replace(self.state, reload_wanted=True)
+        else:
+            # Whoever asks again has newer code, or code at last whose import does not hang.
+            more = "asked for again: trying the newest" if self.state.trial else "trying the new"
+            self.say("info", f"reloading: {more} code in a fresh interpreter")
+            self.state = replace(self.state, trial=True, reload_wanted=False)
+            self.actions += [Tell("reloading"), Try()]
 
-    def on_tried(self, words: str) -> None:
+    def on_tried(self, words: str, code: str) -> None:
         if not self.state.trial:
             raise ValueError("new code was tried, but nobody had asked for that")
+        if Try() in self.actions:
+            return  # asked for again in this very step: the newest trial decides
         self.state = replace(self.state, trial=False)
         if self.state.stage is Stage.STOPPING:
             return
         if words:
-            self.say("error", f"reload refused, the old code goes on: {words}")
-            self.actions += [Tell("reload failed"), Tell("ready")]
+            self.on_refused(words)
         else:
-            self.actions.append(Reexec())
+            self.actions.append(Reexec(code))
+
+    def on_refused(self, words: str) -> None:
+        self.say("error", f"reload refused, the old code goes on: {words}")
+        self.actions += [Tell("reload failed"), Tell("ready")]
 
     def on_sigusr1(self) -> None:
         self.actions.append(ReopenLogs())

@@ -6,20 +6,15 @@ import logging
 import math
 import os
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
 
 from ..ipc.exitcodes import describe, detail_of
-from . import reexec
 from .backoff import pause_s
 from .spawn import Child
 
 log = logging.getLogger(__name__)
-TRIAL_S = 120.0
 _STEADY_S = 10.0  # one that lived this long starts with a clean record
 
 
@@ -127,46 +122,3 @@ class Pulse:
     def due(self) -> float:
         """Return when to ask again at the latest."""
         return self._since + self.limit_s + 0.01
-
-
-@dataclass(slots=True)
-class Trial:
-    """A fresh interpreter that imports the new code, so that the master need not dare."""
-
-    process: subprocess.Popen[bytes]
-    said: IO[bytes]
-    deadline: float
-
-    def words(self) -> str | None:
-        """Return why the new code is no good, empty when it is good, None while it is not known."""
-        code = self.process.poll()
-        if code is None:
-            if time.monotonic() < self.deadline:
-                return None
-            self.process.kill()
-            self.process.wait()
-            return "importing it took too long"
-        self.said.seek(0)
-        said = self.said.read().decode("utf-8", "replace").strip().splitlines()
-        self.said.close()
-        if code == 0:
-            return ""
-        return said[-1] if said else f"the interpreter ended with code {code}"
-
-
-def try_anew(**more: str) -> Trial:
-    """Start a fresh interpreter that checks the present settings and code.
-
-    Arguments:
-        more: variables of the environment that say whose trial it is.
-    """
-    arguments, environment = reexec.command("--check")
-    said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up and stop it
-    process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-        arguments,
-        env={**environment, **more},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=said,
-    )
-    return Trial(process, said, time.monotonic() + TRIAL_S)

@@ -17,6 +17,7 @@ from ..ipc.cells import K, P, PoolState, S, SeatState
 from ..ipc.fence import Fence
 from ..ipc.segment import Segment
 from ..worker.handler import Handler
+from . import reexec
 from .hands import Hands
 from .horizon import Horizon
 from .link import Link
@@ -84,6 +85,7 @@ class Master:
         self._ordered = (0, 0.0)  # the order that was carried out
         self._memory_at = self._asked_at = 0.0
         self._code: int | None = None
+        reexec.taken_over()
 
     def run(self) -> int:
         """Supervise until the pool has ended; return the exit code."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SOCKET, WATCHDOG, WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
-_VARIABLES = (SOCKET, WATCHDOG, WATCHDOG_PID)
+VARIABLES = (SOCKET, WATCHDOG, WATCHDOG_PID)
 _STATES = ("READY", "RELOADING", "STOPPING")
 _STATUS_MAX = 1000  # characters; it is one line for a person
 
@@ -30,7 +30,7 @@ class Notifier:
         """
         self._given = self.clean_environment()
         if environment is not None:
-            self._given = {name: environment[name] for name in _VARIABLES if name in environment}
+            self._given = {name: environment[name] for name in VARIABLES if name in environment}
         self._address = _address(self._given.get(SOCKET, ""))
         self._owed: dict[str, str] = {}
         self._socket: socket.socket | None = None
@@ -44,7 +44,7 @@ class Notifier:
 
         A child that speaks to the service manager would be taken for the service.
         """
-        return {name: value for name in _VARIABLES if (value := os.environ.pop(name, None)) is not None}
+        return {name: value for name in VARIABLES if (value := os.environ.pop(name, None)) is not None}
 
     def export(self) -> dict[str, str]:
         """Return the variables that a new program in this process needs to go on."""

@@ -249,7 +249,8 @@ class _Turn(Stopping):
         old = [slot for slot, seat in sorted(self.state.seats.items()) if not seat.fresh]
         if not old:
             self.state = replace(self.state, rolling=False)
-            self.say("info", "reloaded: every slot runs the new code")
+            code = f": {self.rules.code}" if self.rules.code else ""
+            self.say("info", f"reloaded: every slot runs the new code{code}")
             self.actions.append(Tell("ready"))
             return
         if self.seat(old[0]).phase is Phase.RUNNING:  # else: closed by TTOU and on its way already
@@ -327,6 +328,8 @@ class _Turn(Stopping):
             self.state = replace(self.state, stage=Stage.RUNNING)
             self.say("info", f"ready: {running} workers")
             self.actions.append(Tell("ready"))
+            if self.state.reload_wanted:
+                self.on_sighup()
         words = f"{running} of {len(seats)} workers run"
         if self.state.stage is Stage.STOPPING:
             words = f"stopping, {sum(seat.alive for seat in self.state.seats.values())} workers left"

@@ -8,7 +8,6 @@ has the one exporter that shows them all.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -29,18 +28,19 @@ from ..ipc.segment import Segment
 from ..streams import embedded
 from ..streams.connection import Target
 from ..worker.tally import finished
-from . import exporter, link, reexec, runtime
+from . import early, exporter, link, reexec, roster, runtime, trial
 from .gallery import Heartbeat, Many
-from .helpers import Helper, Pulse, Trial, try_anew
+from .given import take
+from .helpers import Helper, Pulse
 from .notify import Notifier
 from .reexec import RootLegacy
 from .rootpolicy import begin, next_deadline, step
 from .rootstates import LISTENING, Action, End, Event, Gone, Kill, Leave, Phase, Prepared, Send, Sight, Start
 from .roster import Member
-from .shell import Doorbell, await_quietly
+from .shell import Doorbell
 from .spawn import Child, fork, reap
 from .starting import embedded_server, listen
-from .states import Reexec, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
+from .states import Reexec, Refused, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
 
 log = logging.getLogger("rsq.root")
 
@@ -55,12 +55,10 @@ def start(members: Sequence[Member], legacy: RootLegacy | None) -> int:
         members: the pools.
         legacy: what the root before us in this process has left.
     """
-    if legacy is None:
-        await_quietly()
     setproctitle.setproctitle(f"rsq: root {', '.join(member.name for member in members)}")
     notifier = Notifier(legacy.environment if legacy else None)
     shared = members[0].pool
-    directory = runtime.runtime_dir(shared.runtime_dir)
+    directory = runtime.runtime_dir(shared.runtime_dir).resolve()
     listener = listen(shared.metrics, legacy.listener_fd if legacy else -1)
     return Root(members, directory, listener, legacy, notifier).run()
 
@@ -89,7 +87,8 @@ class Root:
             Failure: an embedded server does not start.
         """
         self._listener, self._notifier = listener, notifier
-        self._instances = {member.name: member.pool.identity.instance for member in members}
+        self._pools = roster.fixed(members, str(directory))
+        self._reload_s = max(member.pool.rules.reload_s for member in members)
         self._until_empty = any(member.pool.rules.until_empty for member in members)
         self._places = [(member.name, directory / member.pool.identity.filename) for member in members]
         self._heartbeat = Heartbeat()
@@ -100,13 +99,14 @@ class Root:
         self._masters: dict[str, Child] = {}
         self._popens: dict[str, subprocess.Popen[bytes]] = {}
         self._pulses: dict[str, Pulse] = {}
-        self._trial: Trial | None = None
+        self._trial: trial.Trial | None = None
         self._failed: list[Event] = []
         self._asked_at, self._code = 0.0, -1
         self._embed({member.pool.spec.source.target for member in members}, legacy.helpers if legacy else {})
         self._bell = Doorbell()
         found = None if legacy is None else self._adopt(legacy)
         self._state = begin([member.name for member in members], found)
+        reexec.taken_over()
 
     def run(self) -> int:
         """Keep the pools until all have ended; return the exit code."""
@@ -115,7 +115,7 @@ class Root:
         for helper in self._helpers.values():  # the servers last: masters needed them to the end
             helper.stop(10.0)
         if self._trial is not None:
-            self._trial.process.kill()
+            self._trial.end()
         return self._code
 
     def tick(self) -> None:
@@ -167,9 +167,9 @@ class Root:
                 for helper in self._helpers.values():
                     if helper.child is not None and helper.child.pid == pid:
                         helper.gone(status, now)
-        if self._trial is not None and (words := self._trial.words()) is not None:
+        if self._trial is not None and (verdict := self._trial.verdict()) is not None:
             self._trial = None
-            events.append(Tried(words))
+            events.append(Tried(verdict.words, verdict.code))
         return events
 
     def _bury(self, name: str) -> None:
@@ -214,8 +214,7 @@ class Root:
                 self._pulses.pop(name, None)
                 self._masters[name].signal(signal.SIGKILL)
             case Try():
-                words = json.dumps(self._instances)
-                self._trial = try_anew(**{f"{reexec.ROOT_VARIABLE}_TRIAL": words})
+                self._try()
             case Reexec():
                 self._reexec()
             case ReopenLogs():
@@ -227,33 +226,54 @@ class Root:
             case Leave(code):
                 self._code = code
 
+    def _try(self) -> None:
+        if self._trial is not None:
+            self._trial.end()
+            self._trial = None
+        begun = trial.begin({"pools": self._pools}, self._reload_s)
+        if isinstance(begun, trial.Trial):
+            self._trial = begun
+        else:
+            self._failed.append(Tried(begun.words))
+
     def _start(self, name: str) -> None:
-        ours, theirs = link.pair()
+        try:
+            ours, theirs = link.pair()
+        except OSError as error:
+            self._unstarted(name, error)
+            return
         arguments, environment = reexec.command("--pool", name)
+        # It takes over its signals as the first thing it does, and hears those then that come before.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, early.SIGNAL_NUMBERS)
         try:
             popen = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
                 arguments,
                 env={**environment, **link.variable(theirs, os.getpid(), self._port)},
+                cwd=take().directory,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs,),
                 process_group=0,  # what a terminal sends to all of us, it hears from us
             )
-        except OSError as error:
-            log.error("pool %s: its master cannot be started: %s", name, error)
+        except (OSError, subprocess.SubprocessError) as error:
             os.close(ours)
-            self._failed.append(Gone(name, EXITED + os.EX_OSERR))
+            self._unstarted(name, error)
             return
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)
         self._popens[name], self._masters[name] = popen, Child(popen.pid, ours)
         self._pulses.pop(name, None)
         self._bell.watch(ours)
 
+    def _unstarted(self, name: str, error: Exception) -> None:
+        log.error("pool %s: its master cannot be started: %s", name, error)
+        self._failed.append(Gone(name, EXITED + os.EX_OSERR))
+
     def _start_exporter(self) -> Child:
         """Fork the exporter: it opens the segments itself."""
 
         def run(control: int) -> None:
-            setproctitle.setproctitle(f"rsq: exporter {', '.join(self._instances)}")
+            setproctitle.setproctitle(f"rsq: exporter {', '.join(self._pools)}")
             logsink.count_in(self._heartbeat.lost, 1)
             gallery = Many(self._places, self._heartbeat, writable=True)
             os._exit(exporter.run(gallery, self._listener, control))
@@ -263,6 +283,8 @@ class Root:
     def _own_fds(self) -> Iterator[int]:
         """Yield the descriptors that no child may keep: a copy of a link's end would hide our death."""
         yield from self._bell.fds
+        if self._trial is not None:
+            yield from (self._trial.word_fd, self._trial.guard_fd)
         if self._notifier.fileno >= 0:
             yield self._notifier.fileno
         for child in (*self._masters.values(), *(helper.child for helper in self._helpers.values())):
@@ -319,7 +341,8 @@ class Root:
             if helper.child is not None
         }
         fd = -1 if self._listener is None else self._listener.fileno()
-        reexec.again(RootLegacy(fd, masters, helpers, self._notifier.export()), self._bell.hold_back)
+        left = RootLegacy(fd, masters, helpers, self._notifier.export())
+        self._failed.append(Refused(reexec.again(left, self._bell.hold_back, self._bell.let_go)))
 
     def _adopt(self, legacy: RootLegacy) -> dict[str, Phase]:
         """Take over the children of the root that this process was before; return the masters' phases."""

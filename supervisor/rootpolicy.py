@@ -37,7 +37,7 @@ from .rootstates import (
     Start,
     State,
 )
-from .states import Reexec, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
+from .states import Reexec, Refused, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
 
 TICK_S = 1.0
 QUICK_S = 0.05  # while something is waited for
@@ -134,6 +134,8 @@ class _Turn:
                 self.on_gone(name, detail)
             case Tried(words):
                 self.on_tried(words)
+            case Refused(words):
+                self.on_refused(words)
 
     def on_sigterm(self) -> None:
         if self.state.stage is Stage.STOPPING:
@@ -148,23 +150,31 @@ class _Turn:
         self.stop(OK, link.QUIT)
 
     def on_sighup(self) -> None:
-        if self.state.stage is not Stage.RUNNING or self.state.trial:
-            words = "a reload was asked for while pools start, stop or new settings are tried: ignored"
-            self.say("warning", words)
-            return
-        self.say("info", "reloading: trying the new settings in a fresh interpreter")
-        self.state = replace(self.state, trial=True)
-        self.actions += [Tell("reloading"), Try()]
+        if self.state.stage is Stage.STOPPING:
+            self.say("warning", "a reload was asked for while pools stop: ignored")
+        elif self.state.stage is Stage.STARTING:
+            self.say("info", "a reload was asked for while pools start: it follows when all run")
+            self.state = replace(self.state, reload_wanted=True)
+        else:
+            more = "asked for again: trying the newest" if self.state.trial else "trying the new"
+            self.say("info", f"reloading: {more} settings in a fresh interpreter")
+            self.state = replace(self.state, trial=True, reload_wanted=False)
+            self.actions += [Tell("reloading"), Try()]
 
     def on_tried(self, words: str) -> None:
+        if Try() in self.actions:
+            return  # asked for again in this very step: the newest trial decides
         self.state = replace(self.state, trial=False)
         if self.state.stage is Stage.STOPPING:
             return
         if words:
-            self.say("error", f"reload refused, the old settings and the old code go on: {words}")
-            self.actions.append(Tell("ready"))
+            self.on_refused(words)
         else:
             self.actions.append(Reexec())
+
+    def on_refused(self, words: str) -> None:
+        self.say("error", f"reload refused, the old settings and the old code go on: {words}")
+        self.actions.append(Tell("ready"))
 
     def on_sigttin(self) -> None:
         self.tell_all(link.MORE)
@@ -309,6 +319,8 @@ class _Turn:
             self.state = replace(self.state, stage=Stage.RUNNING)
             self.say("info", f"ready: {running} pools")
             self.actions.append(Tell("ready"))
+            if self.state.reload_wanted:
+                self.on_sighup()
         waits = [name for name, charge in self.state.charges.items() if _is_waited_for(charge)]
         if self.state.stage is Stage.RUNNING and not self.state.announced and not waits:
             self.state = replace(self.state, announced=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from ..ipc.exitcodes import OK
-from .states import Reexec, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
+from .states import Reexec, Refused, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
 
 
 class Phase(Enum):
@@ -72,6 +72,7 @@ class State:
     stage: Stage = Stage.STARTING
     code: int = OK
     trial: bool = False
+    reload_wanted: bool = False  # STARTING: a reload was asked for, it follows
     announced: bool = True  # READY was said since the last reload
     empty: Mapping[str, tuple[int, tuple[int, ...]]] | None = None
     status: str = ""
@@ -92,7 +93,7 @@ class Gone:
     detail: int
 
 
-Event = Signalled | Tried | Prepared | Gone
+Event = Signalled | Tried | Refused | Prepared | Gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..streams.url import place as server_of
 from .settings import Pool, build
 
 Place = tuple[str, str]  # URL of the server, stream
@@ -62,6 +63,14 @@ def select(found: Sequence[Member], name: str) -> Member:
     raise ValueError(
         f"--pool {name}: there is no such pool; there are: {', '.join(one.name for one in found)}"
     )
+
+
+def fixed(found: Iterable[Member], directory: str) -> dict[str, list[str]]:
+    """Return what a reload must not change of each pool: name -> [instance, server, runtime directory]."""
+    return {
+        member.name: [member.pool.identity.instance, server_of(member.pool.spec.source.target), directory]
+        for member in found
+    }
 
 
 def _member(values: Mapping[str, Any], metrics_asked: bool, several: bool) -> Member:

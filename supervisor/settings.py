@@ -150,6 +150,7 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         max(CAPACITY, most),
         _scale(values, least, most),
         recover_s=RECOVER_S if values["preload"] else RECOVER_S + _IMPORT_S,
+        reload_s=values["reload_timeout"],
     )
     address = None if values["metrics"] == "off" else values["metrics"]
     fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))

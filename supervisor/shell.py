@@ -7,7 +7,6 @@ import logging
 import os
 import select
 import signal
-from types import FrameType
 
 from ..ipc.cells import D, DeskState, W
 from ..ipc.journal import Outcome
@@ -15,30 +14,13 @@ from ..ipc.limit import unpack
 from ..ipc.segment import Segment
 from ..worker.recovery import ACKED
 from ..worker.tally import finished
+from . import early
+from .early import SIGNAL_NUMBERS
 from .link import Link
 from .spawn import memory_of
 from .states import Sight
 
 log = logging.getLogger("rsq.master")
-
-# What each signal does is the policy's affair (`on_<name>`); handlers only wake the loop.
-SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGCHLD")
-SIGNAL_NUMBERS = tuple(getattr(signal, name) for name in SIGNALS)
-
-
-def await_quietly() -> None:
-    """Before there is a pool, end on request and take no other signal for an order to die.
-
-    Process 1 of a container is not ended by a signal that it does not handle.
-    """
-    for name in SIGNALS:
-        ends = name in ("SIGTERM", "SIGINT", "SIGQUIT")
-        action = _leave if ends else signal.SIG_DFL if name == "SIGCHLD" else signal.SIG_IGN
-        signal.signal(getattr(signal, name), action)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    os._exit(0)  # an exception could be lost in a callback of the import system
 
 
 class Doorbell:
@@ -56,10 +38,13 @@ class Doorbell:
         self.report_r, self.report_w = report or os.pipe()
         for fd in (self._signals_r, self._signals_w, self.report_r, self.report_w):
             os.set_blocking(fd, False)
-        signal.set_wakeup_fd(self._signals_w, warn_on_full_buffer=False)  # first: no signal goes unheard
-        for name in SIGNALS:
-            signal.signal(getattr(signal, name), lambda _number, _frame: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNAL_NUMBERS)
+        # Held back meanwhile: none goes unheard, and none is heard twice.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNAL_NUMBERS)
+        signal.set_wakeup_fd(self._signals_w, warn_on_full_buffer=False)
+        for number in SIGNAL_NUMBERS:
+            signal.signal(number, lambda _number, _frame: None)
+        os.write(self._signals_w, early.heard())
+        self.let_go()
         self._poll = select.poll()
         self._poll.register(self._signals_r, select.POLLIN)
         self._poll.register(self.report_r, select.POLLIN)
@@ -86,6 +71,10 @@ class Doorbell:
         with contextlib.suppress(BlockingIOError):
             for number in os.read(self._signals_r, 4096):
                 os.kill(os.getpid(), number)
+
+    def let_go(self) -> None:
+        """Hear signals again, those too that were held back."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNAL_NUMBERS)
 
     def wait(self, seconds: float) -> list[str]:
         """Sleep until something happens or the time is up; return the names of signals that came.

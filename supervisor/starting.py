@@ -7,7 +7,6 @@ import logging
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 from ..ipc import exitcodes, stdio
@@ -16,11 +15,10 @@ from ..streams import embedded
 from ..streams.connection import RedisError, Target, explain, permanent, probe
 from ..worker.handler import Handler, load
 from ..worker.ways import Ways
-from . import exporter, failing, logs, reexec, runtime, settings
+from . import exporter, failing, logs, program, reexec, runtime, settings
 from .link import Link
 from .master import Master
 from .notify import Notifier
-from .shell import await_quietly
 from .spawn import ThreadsRunning, refuse_threads, settle_memory
 
 log = logging.getLogger("rsq.master")
@@ -38,10 +36,9 @@ def start(pool: settings.Pool, link: Link | None) -> int:
         link: to the root above; None without one.
     """
     legacy = reexec.inherited()
-    if legacy is None:
-        await_quietly()
     notifier = Notifier(legacy.environment if legacy else None)
-    directory = runtime.runtime_dir(pool.runtime_dir)
+    # As a path that holds whatever becomes of the working directory.
+    directory = runtime.runtime_dir(pool.runtime_dir).resolve()
     handler = preload(pool, must=legacy is None)
     stdio.open_missing()  # it may have closed them: what is opened next would get their numbers
     logs.set_apart()
@@ -59,23 +56,18 @@ def start(pool: settings.Pool, link: Link | None) -> int:
         if link is not None and not link.prepared():
             raise SystemExit(exitcodes.UNAVAILABLE)
     settle_memory()
-    rules = replace(pool.rules, together=link is not None)
+    rules = replace(pool.rules, together=link is not None, code=_code(pool, handler, legacy))
     pool = replace(pool, rules=rules)
+    log.info("runs %s, %s", rules.code, program.surroundings())
     return Master(pool, segment, lock_fd, handler, listener, legacy, notifier, server, link).run()
 
 
-def check(pool: settings.Pool, environment: Mapping[str, str]) -> None:
-    """Import the handler and nothing else; as a reload's trial, also insist on the same pool.
-
-    Raises:
-        ValueError: one line about what is wrong.
-    """
-    identity = reexec.same_pool(environment)
-    mine = [pool.identity.stream, pool.identity.group, pool.identity.instance]
-    if identity is not None and identity != mine:
-        raise ValueError(f"stream, group or instance changed from {identity} to {mine}: that needs a restart")
-    if preload(pool, must=True) is None:
-        Ways(load(pool.spec.work.handler), pool.spec)
+def _code(pool: settings.Pool, handler: Handler | None, legacy: reexec.Legacy | None) -> str:
+    """Return which code runs, for the log; where workers import it, a trial has seen it at least."""
+    name = pool.spec.work.handler
+    if handler is not None:
+        return program.code_of(name)
+    return legacy.code if legacy and legacy.code else f"{name}, which each worker imports"
 
 
 def preload(pool: settings.Pool, *, must: bool) -> Handler | None:

@@ -48,6 +48,8 @@ class Rules:
     scale: Scale | None = None
     together: bool = False  # with `until_empty`: others have to be empty too, the root says when
     recover_s: float = 10.0  # STOPPING: for a slot whose process left entries in hand
+    reload_s: float = 60.0  # how long a trial of new code may take
+    code: str = ""  # what runs, for the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class State:
     told: bool = False  # STOPPING: the root has said so, a signal may still come
     booted_once: bool = False
     trial: bool = False  # a fresh interpreter tries the new code
+    reload_wanted: bool = False  # STARTING: a reload was asked for, it follows
     rolling: bool = False
     last: float = 0.0  # time of the last step
     until: float = math.inf  # when the trust in the instance lease ends
@@ -177,7 +180,15 @@ class Unforkable:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The fresh interpreter has tried the new code. `words` is empty when it is good."""
+    """The new code was tried. `words` is empty when it is good; `code` says what it is."""
+
+    words: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The new code is good, but the new program could not be started; nothing has changed."""
 
     words: str
 
@@ -189,7 +200,7 @@ class Ordered:
     workers: int
 
 
-Event = Signalled | Exited | Halted | Unforkable | Tried | Ordered
+Event = Signalled | Exited | Halted | Unforkable | Tried | Refused | Ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +285,8 @@ class Try:
 @dataclass(frozen=True, slots=True)
 class Reexec:
     """Become a new master in the same process, with new code."""
+
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 
+import psutil
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.cells import PoolState
@@ -25,6 +25,9 @@ BROKEN = {
     f"{ROUTER}\nhandle.on('a')(id)\nhandle.on('a')(repr)": "event 'a' has two handlers",
     f"{ROUTER}\nhandle.on('a', timeout=5, soft_timeout=5)(id)": "must be shorter than",
     "os.kill(os.getpid(), 9)": "the interpreter ended with code -9",
+    "os._exit(0)": "the interpreter ended with code 0 before all was checked",
+    "if os.fork(): os._exit(0)\ndef handle(message): pass": "ended with code 0 before all was checked",
+    "sys.exit(0)": "SystemExit: 0",
     "sys.stderr.write(('x' * 99 + chr(10)) * 5000)\n1 / 0": "ZeroDivisionError",
     "import threading\nthreading.Thread(target=time.sleep, args=(1000,), name='metrics-sender').start()\n"
     "def handle(message): pass": "importing the handler started threads (metrics-sender)",
@@ -46,7 +49,8 @@ def test_the_old_code_goes_on(make_pool: Callable[..., Pool]) -> None:
         pool.wait_log("reload refused, the old code goes on: ", times=tries)
         assert words in [line for line in pool.log().splitlines() if "reload refused" in line][-1]
         until(lambda: pool.state() is PoolState.RUNNING, "the end of the trial")
-    os.kill(int(pool.books.get("left") or 0), signal.SIGKILL)
+    left = int(pool.books.get("left") or 0)  # what a trial has started ends with it
+    until(lambda: not psutil.pid_exists(left), "the end of what a trial has left")
     ids += pool.push(numbers(10))
     pool.wait_finished(ids)
     assert pool.worker() == worker

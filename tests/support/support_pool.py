@@ -36,6 +36,8 @@ from rsq.streams.producer import Producer
 T = TypeVar("T")
 DEADLINE_S = 120.0  # of what comes in milliseconds, on a machine that others use too
 
+PROGRAM = (sys.executable, "-m", "rsq.supervisor.entry")
+
 # What every handler file begins with. `started` and `finished` are durable before they return.
 PREAMBLE = '''
 import ctypes, os, signal, sys, time
@@ -127,7 +129,15 @@ class Pool:
         self.log_path = self.folder / f"log-{self._starts}"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "rsq.supervisor.cli", *self.options, *options, self.target],
+                [
+                    *wrapper,
+                    sys.executable,
+                    "-m",
+                    "rsq.supervisor.entry",
+                    *self.options,
+                    *options,
+                    self.target,
+                ],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -146,7 +156,7 @@ class Pool:
     def say(self, *words: str) -> tuple[int, str]:
         """Run the program with the usual options and these words; return exit code and all it said."""
         done = subprocess.run(
-            [sys.executable, "-m", "rsq.supervisor.cli", *self.options, *words],
+            [*PROGRAM, *self.options, *words],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

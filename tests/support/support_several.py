@@ -91,7 +91,7 @@ class Several:
 
     def command(self, *options: str) -> list[str]:
         """Return the command line."""
-        return [sys.executable, "-m", "rsq.supervisor.cli", "--config", str(self.config), *options]
+        return [sys.executable, "-m", "rsq.supervisor.entry", "--config", str(self.config), *options]
 
     def start(self, *options: str, ready: int = 0) -> Several:
         """Start it, and wait until so many pools run if asked."""

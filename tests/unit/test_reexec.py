@@ -7,16 +7,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
+from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from support_shared import child
 
-from rsq.supervisor.reexec import VARIABLE, Legacy, command, inherited, same_pool
-from rsq.supervisor.shell import SIGNALS, Doorbell
+from rsq.supervisor import early, given, tried
+from rsq.supervisor.early import SIGNALS
+from rsq.supervisor.given import Given
+from rsq.supervisor.reexec import VARIABLE, Legacy, again, command, inherited
+from rsq.supervisor.shell import Doorbell
 
 URL = "redis://:s3cret@h/0"
 LEGACY = Legacy(
@@ -31,8 +35,13 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def _give(monkeypatch: pytest.MonkeyPatch, *words: str, directory: str = "/") -> None:
+    taken = Given(sys.executable, words, dict(os.environ), {}, directory)
+    monkeypatch.setattr(given, "_taken", [taken])
+
+
 def _command(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[list[str], dict[str, str]]:
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "rsq.supervisor.cli", *words])
+    _give(monkeypatch, "-m", "rsq.supervisor.cli", *words)
     arguments, environment = command()
     assert arguments[:3] == [sys.executable, "-m", "rsq.supervisor.cli"]
     return arguments[3:], environment
@@ -64,7 +73,7 @@ def test_a_url_in_the_arguments_still_has_more_weight_than_a_file_in_the_environ
 
 
 def test_more_arguments_come_last(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr(sys, "orig_argv", ["python", "rsq-supervisor", "app:handle"])
+    _give(clean, "rsq-supervisor", "app:handle")
     assert command("--check")[0] == [sys.executable, "rsq-supervisor", "app:handle", "--check"]
 
 
@@ -73,14 +82,11 @@ WORDS = st.sampled_from(
 )
 
 
-@given(st.lists(WORDS), st.sampled_from([[], ["--redis"]]))
+@hypothesis.given(st.lists(WORDS), st.sampled_from([[], ["--redis"]]))
 def test_the_url_never_is_in_the_arguments(words: list[list[str]], cut_off: list[str]) -> None:
-    before = sys.orig_argv
-    try:
-        sys.orig_argv = ["python", *chain.from_iterable(words), *cut_off]
+    with pytest.MonkeyPatch.context() as patched:
+        _give(patched, *chain.from_iterable(words), *cut_off)
         arguments, _ = command()
-    finally:
-        sys.orig_argv = before
     assert "s3cret" not in " ".join(arguments)
 
 
@@ -108,9 +114,83 @@ def test_descriptors_are_not_inherited_any_further(clean: pytest.MonkeyPatch) ->
     os.close(writer)
 
 
-def test_a_trial_knows_the_pool_that_it_has_to_be() -> None:
-    assert same_pool({}) is None
-    assert same_pool({f"{VARIABLE}_TRIAL": '["s", "g", "i"]'}) == ["s", "g", "i"]
+def test_a_trial_refuses_another_pool(clean: pytest.MonkeyPatch) -> None:
+    mine = ["s", "g", "i", "localhost:6379/0", "/run/rsq"]
+    clean.setattr(tried, "_trial", {"pool": mine})
+    tried.refuse_other_pool(mine)
+    for at, name in enumerate(("stream", "group", "instance", "server", "runtime directory")):
+        other = [*mine[:at], "other", *mine[at + 1 :]]
+        with pytest.raises(ValueError, match=f"the {name} changed from {mine[at]} to other: that needs a"):
+            tried.refuse_other_pool(other)
+    clean.setattr(tried, "_trial", {"pools": {"s/g": mine[2:]}})
+    tried.refuse_other_pools({"s/g": mine[2:], "new/g": ["j", "elsewhere:1/0", "/run/rsq"]})
+    with pytest.raises(ValueError, match="pool s/g: its server changed from localhost:6379/0 to other"):
+        tried.refuse_other_pools({"s/g": ["i", "other", "/run/rsq"]})
+
+
+@pytest.mark.parametrize("trouble", ["no interpreter", "no directory", "a zero byte"])
+def test_a_program_that_cannot_be_started_changes_nothing(
+    clean: pytest.MonkeyPatch, tmp_path: Path, trouble: str
+) -> None:
+    """Signals are heard again, nothing more is inherited, and the working directory is what it was."""
+    place = tmp_path / "missing" if trouble == "no directory" else tmp_path
+    _give(clean, "a\0b" if trouble == "a zero byte" else "-c", "raise SystemExit", directory=str(place))
+    if trouble == "no interpreter":
+        (taken,) = given._taken
+        clean.setattr(given, "_taken", [replace(taken, program=str(tmp_path / "python"))])
+    before = Path.cwd()
+    said: list[str] = []
+    reader, writer = os.pipe()
+    left = Legacy(["s", "g", "i"], reader, [], -1, {}, {}, 0, {})
+    why = again(left, lambda: said.append("held"), lambda: said.append("let go"))
+    assert why.startswith("the new program cannot be started: ")
+    assert said == ["held", "let go"]
+    assert not os.get_inheritable(reader)
+    assert Path.cwd() == before
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_signal_from_before_is_heard_by_the_bell_once() -> None:
+    """It was remembered while everything was imported; a fork of then has nothing to do with it."""
+
+    def work(_: object) -> None:
+        early.begin(has_children=False)
+        for number in (signal.SIGTTIN, signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        copy = os.fork()
+        if not copy:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == -signal.SIGHUP
+        bell = Doorbell()
+        assert bell.wait(60.0) == ["SIGTTIN", "SIGHUP", "SIGTTIN", "SIGUSR1"]
+        assert bell.wait(0.0) == []
+
+    with child(work) as process:
+        assert os.waitstatus_to_exitcode(process.wait()) == 0
+
+
+def test_an_early_request_to_end_waits_for_whoever_takes_over_the_children() -> None:
+    """Without children it is the end, with exit code 0; so is the second request."""
+
+    def alone(_: object) -> None:
+        early.begin(has_children=False)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still there")
+
+    def with_children(_: object) -> None:
+        early.begin(has_children=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert early.end_asked()
+        assert Doorbell().wait(60.0) == ["SIGTERM"]
+        early.begin(has_children=True)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still there")
+
+    for work in (alone, with_children):
+        with child(work) as process:
+            assert os.waitstatus_to_exitcode(process.wait()) == 0
 
 
 def test_a_signal_that_comes_just_before_the_new_program_is_not_lost() -> None:

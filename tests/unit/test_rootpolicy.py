@@ -29,7 +29,7 @@ from rsq.supervisor.rootstates import (
     Start,
     State,
 )
-from rsq.supervisor.states import Reexec, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
+from rsq.supervisor.states import Reexec, Refused, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
 
 TERM, INT, QUIT, HUP = (Signalled(f"SIG{name}") for name in ("TERM", "INT", "QUIT", "HUP"))
 GOOD, KILLED = EXITED + OK, int(signal.SIGKILL)
@@ -178,10 +178,19 @@ def test_what_goes_to_every_pool() -> None:
 def test_a_reload_tries_the_settings_first() -> None:
     talk = running("a", "b")
     assert talk.hears(HUP) == [Try()]
-    assert talk.hears(HUP) == []
     assert talk.hears(Tried("no such setting")) == []
     assert talk.told == ["ready", "reloading", "ready"]
     assert talk.hears(HUP) == [Try()]
+    assert talk.hears(Tried("")) == [Reexec()]
+    assert talk.hears(Refused("no such file")) == []
+    assert talk.told == ["ready", "reloading", "ready", "reloading", "ready"]
+
+
+def test_whoever_asks_again_begins_the_trial_of_settings_anew() -> None:
+    talk = running("a")
+    talk.hears(HUP)
+    assert talk.hears(HUP) == [Try()]
+    assert talk.hears(HUP, Tried("it hangs")) == [Try()]
     assert talk.hears(Tried("")) == [Reexec()]
 
 

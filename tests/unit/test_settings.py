@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
     "consumer_ttl": 3600.0,
     "trim": "none",
     "drain_timeout": 30.0,
+    "reload_timeout": 60.0,
     "max_messages": 0,
     "max_memory_growth": "0",
     "max_memory": "0",
