@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar
 
+from .eventloop import EventLoop, limited
 from .router import Route, Router, check_gather, check_routes
 from .signature import HandlerError, as_coroutine, check
-from .verdict import OURS, SoftTimeout
+from .verdict import OURS
 
 Hook = Callable[[], Any]
 H = TypeVar("H", bound=Hook)
@@ -52,7 +52,7 @@ class Handler:
     routes: tuple[Route, ...]
     starts: tuple[Hook, ...] = ()
     stops: tuple[Hook, ...] = ()
-    _runner: asyncio.Runner | None = field(default=None, repr=False)
+    _loop: EventLoop = field(default_factory=EventLoop, repr=False)
 
     def callable(self, route: Route, soft_timeout_s: float) -> Callable[[Any], Any]:
         """Return what the worker's loop calls; a function that is async is run to its end.
@@ -66,17 +66,9 @@ class Handler:
             return function
 
         function = as_coroutine(function)
-
-        async def limited(message: Any) -> Any:
-            try:
-                async with asyncio.timeout(soft_timeout_s or None) as limit:
-                    return await function(message)
-            except TimeoutError as error:
-                if limit.expired():
-                    raise SoftTimeout(f"ran longer than {soft_timeout_s:g} s") from error
-                raise
-
-        return lambda message: self._run(limited(message))
+        if soft_timeout_s:
+            function = limited(function, soft_timeout_s)
+        return lambda message: self._loop.run(function(message), message)
 
     def start(self) -> None:
         """Run the hooks for the begin of a worker."""
@@ -91,23 +83,12 @@ class Handler:
 
     def close_loop(self) -> None:
         """Close the event loop of async functions; the next call of one opens another."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        self._loop.close()
 
     def _call(self, hook: Hook) -> None:
         result = hook()
         if inspect.isawaitable(result):
-            self._run(result)
-
-    def _run(self, work: Awaitable[Any]) -> Any:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-
-        async def wrapped() -> Any:
-            return await work
-
-        return self._runner.run(wrapped())
+            self._loop.run(result)
 
 
 def load(name: str) -> Handler:
