@@ -66,12 +66,21 @@ def directory(url: str) -> Path:
     if name != "embedded" or (colon and not place):
         raise ValueError(f"not an embedded server: {url!r}: expected embedded or embedded:DIR")
     if place:
-        return Path(place).expanduser().resolve()
+        return _expanded(place).resolve()
     # systemd gives several directories separated by colons; the first is the unit's own.
     if state := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(state, "embedded").resolve()
-    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    home = os.environ.get("XDG_STATE_HOME") or _expanded("~/.local/state")
     return Path(home, "rsq", "embedded").resolve()
+
+
+def _expanded(place: str) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # no $HOME, and no such user on this system
+        raise ValueError(
+            f"embedded server: there is no home directory for {place}: write embedded:DIR, or set HOME"
+        ) from None
 
 
 def socket_path(data: Path) -> Path:

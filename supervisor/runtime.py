@@ -30,7 +30,11 @@ def runtime_dir(wanted: str | None) -> Path:
         ValueError: there is none that this user alone may write to; one line says why.
     """
     if wanted:
-        return _made(Path(wanted).expanduser(), "--runtime-dir")
+        try:
+            path = Path(wanted).expanduser()
+        except RuntimeError:  # no $HOME, and no such user on this system
+            raise ValueError(f"--runtime-dir {wanted}: there is no such home directory") from None
+        return _made(path, "--runtime-dir")
     if given := _from_systemd(os.environ):
         return _made(given[0], "$RUNTIME_DIRECTORY")
     session = _session(os.environ)
