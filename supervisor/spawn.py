@@ -6,8 +6,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,6 @@ from pathlib import Path
 import psutil
 
 from ..ipc import stdio
-
-
-class ThreadsRunning(Exception):
-    """Forking now would copy locks that no thread in the child will ever release."""
 
 
 @dataclass(slots=True)
@@ -88,30 +82,6 @@ def reap() -> Iterator[tuple[int, int]]:
         if not pid:
             return
         yield pid, status
-
-
-def refuse_threads() -> None:
-    """Make sure that this process has one thread.
-
-    Raises:
-        ThreadsRunning: it has more; the text names them.
-    """
-    count = psutil.Process().num_threads()
-    if count <= 1:
-        return
-    known = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if not known and sys.platform == "linux":  # started by a C library: the kernel knows a name at least
-        mine = str(os.getpid())
-        known = [
-            task.joinpath("comm").read_text().strip()
-            for task in Path("/proc/self/task").iterdir()
-            if task.name != mine
-        ]
-    names = ", ".join(known) or f"{count - 1} without a name"
-    raise ThreadsRunning(
-        f"importing the handler started threads ({names}): a fork would break them;"
-        " start them in a worker_start hook, or use --no-preload"
-    )
 
 
 def settle_memory() -> None:

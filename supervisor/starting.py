@@ -19,7 +19,8 @@ from . import exporter, failing, logs, program, reexec, runtime, settings
 from .link import Link
 from .master import Master
 from .notify import Notifier
-from .spawn import ThreadsRunning, refuse_threads, settle_memory
+from .spawn import settle_memory
+from .threads import ThreadsRunning, Watch, refuse
 
 log = logging.getLogger("rsq.master")
 
@@ -79,9 +80,10 @@ def preload(pool: settings.Pool, *, must: bool) -> Handler | None:
     if not pool.spec.work.preload:
         return None
     try:
-        handler = load(pool.spec.work.handler)
+        with Watch() as watch:
+            handler = load(pool.spec.work.handler)
         Ways(handler, pool.spec)  # raises where the two do not go together
-        refuse_threads()
+        refuse(watch)
     except (ValueError, ThreadsRunning) as error:
         if must:
             raise ValueError(str(error)) from None

@@ -30,7 +30,7 @@ BROKEN = {
     "sys.exit(0)": "SystemExit: 0",
     "sys.stderr.write(('x' * 99 + chr(10)) * 5000)\n1 / 0": "ZeroDivisionError",
     "import threading\nthreading.Thread(target=time.sleep, args=(1000,), name='metrics-sender').start()\n"
-    "def handle(message): pass": "importing the handler started threads (metrics-sender)",
+    "def handle(message): pass": "app (thread metrics-sender)",
     "import subprocess\nledger().set('left', subprocess.Popen(['sleep', '60']).pid)\n"
     "raise ValueError('while a process holds our output')": "ValueError: while a process holds our output",
 }
