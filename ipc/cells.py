@@ -179,6 +179,7 @@ class D(IntEnum):
     LIMIT = auto()  # time limit of the entry that runs, where it is not the pool's: see limit
     MOST = auto()  # most attempts that an entry may have, of whatever event
     DEFERRED = auto()  # entries that wait for the circuit breaker of their event
+    HELD_IN = auto()  # the lease's term in which the pending entries were last looked at; see K.TERM
     LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 
 

@@ -343,6 +343,10 @@ class Waiting:
         rows = zip(self._cells[2::4].tolist(), self._due[3::4].tolist(), strict=True)
         return sum(attempt > 0 and due <= now for attempt, due in rows)
 
+    def __contains__(self, entry: bytes) -> bool:
+        """Tell whether an entry waits."""
+        return entry in self._rows
+
     @property
     def free(self) -> int:
         """Return how many more entries may wait; whoever reads new ones must leave room for them."""

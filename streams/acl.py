@@ -11,16 +11,16 @@ from .keys import own, pushed
 
 # What a pool sends itself, its scripts included: those run with the rights of the user who calls them.
 POOL = (
-    *("xreadgroup", "xack", "xclaim", "xpending", "xadd", "xdel", "xrange", "xlen", "xtrim"),
+    *("xreadgroup", "xack", "xclaim", "xpending", "xadd", "xdel", "xrange", "xrevrange", "xlen", "xtrim"),
     *("xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer"),
     *("xinfo|stream", "xinfo|groups", "xinfo|consumers"),
     *("eval", "time", "exists", "get", "mget", "set", "del", "incr", "expire", "pexpire", "pttl"),
-    *("hset", "hget", "hgetall", "hmget", "hdel", "hincrby", "rpush", "blpop"),
+    *("hset", "hget", "hgetall", "hmget", "hdel", "hincrby", "hscan", "rpush", "blpop"),
 )
 # What it takes to get there: the handshake, and finding the primary or the node of a key.
 CONNECTION = ("ping", "select", "client|setname", "role")
 # What the commands of `rsq` need beside the above.
-TOOLS = ("xrevrange", "hexists", "hsetnx", "multi", "exec")
+TOOLS = ("hexists", "hsetnx", "multi", "exec")
 
 
 def words(user: str, stream: str, group: str, dlq: str) -> list[str]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fleet, keys
+from . import fleet, keys, waiting
 from . import lease as leases
 from .group import RESTING_MS, SUSPECT_MS, pack
 
-_BEAT = leases.SCRIPT + Path(__file__).with_name("scripts").joinpath("beat.lua").read_bytes()
+_SCRIPT = Path(__file__).with_name("scripts").joinpath("beat.lua").read_bytes()
+_BEAT = leases.SCRIPT + waiting.script(8, 9) + _SCRIPT
 PAGE = 1000  # pending entries that one script looks at
 START = (1, b"-")
 
@@ -86,7 +87,8 @@ def beat(
     own = (who.stream, who.group)
     names = (
         keys.lease(*own, who.instance), keys.epoch(*own), keys.leader(*own), keys.instances(*own),
-        keys.orders(*own), keys.swept(*own), who.stream,
+        keys.orders(*own), keys.swept(*own), who.stream, keys.waiting(*own),
+        keys.stories(*own),
     )  # fmt: skip
     consumers = [keys.consumer(who.instance, slot) for slot in (*slots, *gone)]
     return pack(

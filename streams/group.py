@@ -5,13 +5,14 @@ Pure: bytes out, parsed replies in. What a command guarantees is said here, once
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hiredis
 
+from . import keys, waiting
 from .entry import Raw, format_id
 
 _LAST = "+"
@@ -20,8 +21,11 @@ _HEADS = tuple(b"\r\n$%d\r\n" % size for size in range(42))  # RESP, by the size
 # (it must lie behind 1970). What is above the mark is how long it has rested.
 RESTING_MS = 2**40  # handed back: may be taken at once, nobody is charged
 SUSPECT_MS = RESTING_MS + 2**39  # left by a host that was lost: charged, and to be run alone
+_WAIT_MAX_MS = 10**12  # some thirty years
 _SCRIPTS = Path(__file__).with_name("scripts")
-_CLAIM = _SCRIPTS.joinpath("claim.lua").read_bytes()
+_CLAIM, _VERDICT = (
+    waiting.script(2, 3) + _SCRIPTS.joinpath(f"{name}.lua").read_bytes() for name in ("claim", "verdict")
+)
 _ACK = _SCRIPTS.joinpath("ack.lua").read_bytes()
 
 
@@ -39,6 +43,7 @@ class Group:
     def __init__(self, stream: str, group: str, consumer: str) -> None:
         """Name the three; nothing is sent."""
         self.stream, self.group, self.consumer = stream, group, consumer
+        self._keys = (stream, keys.waiting(stream, group), keys.stories(stream, group))
         names = [name.encode("utf-8", "surrogateescape") for name in (stream, group)]
         self._ack_tail = b"\r\n$4\r\nXACK\r\n" + b"\r\n".join(
             b"$%d\r\n%s" % (len(name), name) for name in names
@@ -79,35 +84,49 @@ class Group:
     def claim(self, counters: Mapping[bytes, int]) -> bytes:
         """EVAL that sets held own entries' delivery counters, their idle time to zero, and returns payloads.
 
+        They are about to be started: their waiting records are removed.
+
         Arguments:
             counters: id -> delivery counter to set.
         """
-        return self._claim(counters, payload=1, below_ms=RESTING_MS)
+        return self._claim(_pairs(counters), "drop", payload=1, below_ms=RESTING_MS)
 
     def claim_suspect(self, entry: bytes, counter: int) -> bytes:
-        """EVAL that takes an own entry which rests into hand, and returns its payload."""
-        return self._claim({entry: counter}, payload=1, least_ms=RESTING_MS)
+        """EVAL that takes an own entry which rests into hand to start it, and returns its payload."""
+        return self._claim((entry, counter), "drop", payload=1, least_ms=RESTING_MS)
 
     def set_counters(self, counters: Mapping[bytes, int]) -> bytes:
         """EVAL that sets own entries' delivery counters, and their idle time to zero."""
-        return self._claim(counters)
+        return self._claim(_pairs(counters), "keep")
+
+    def let_wait(self, rows: Mapping[bytes, tuple[int, float]]) -> bytes:
+        """EVAL that sets own entries' delivery counters, and records them as not started.
+
+        Arguments:
+            rows: id -> (number of the attempt that comes next, seconds until then).
+        """
+        words: list[bytes | int] = []
+        for entry, (attempt, left_s) in rows.items():
+            words += [entry, attempt, int(min(max(left_s, 0.0) * 1000, _WAIT_MAX_MS))]
+        return self._claim(words, "put")
 
     def take(self, counters: Mapping[bytes, int], owner: str | None = None) -> bytes:
-        """EVAL that takes entries which rest into hand, their delivery counters set.
+        """EVAL that takes entries which rest into hand, their delivery counters set; for `taken`.
 
         Arguments:
             counters: id -> delivery counter to set.
             owner: consumer who has them, None for this one.
         """
-        return self._claim(counters, owner=owner, least_ms=RESTING_MS)
+        return self._claim(_pairs(counters), "take", owner=owner, least_ms=RESTING_MS)
 
     def hand_back(self, counters: Mapping[bytes, int], *, suspect: bool = False) -> bytes:
         """EVAL that lets own entries rest: anybody may take them; suspects are to be run alone."""
-        return self._claim(counters, idle_ms=SUSPECT_MS if suspect else RESTING_MS)
+        return self._claim(_pairs(counters), "keep", idle_ms=SUSPECT_MS if suspect else RESTING_MS)
 
     def _claim(
         self,
-        counters: Mapping[bytes, int],
+        words: Iterable[bytes | int],
+        recorded: str,
         *,
         owner: str | None = None,
         idle_ms: int = 0,
@@ -115,9 +134,31 @@ class Group:
         least_ms: int = 0,
         below_ms: int = 0,
     ) -> bytes:
-        pairs = (word for pair in counters.items() for word in pair)
         who = (self.group, owner or self.consumer, self.consumer)
-        return pack("EVAL", _CLAIM, 1, self.stream, *who, idle_ms, payload, least_ms, below_ms, *pairs)
+        how = (idle_ms, payload, least_ms, below_ms, recorded)
+        return pack("EVAL", _CLAIM, len(self._keys), *self._keys, *who, *how, *words)
+
+    def keep_letter(self, entry: bytes, counter: int, attempts: int, outcome: int, story: bytes) -> bytes:
+        """EVAL that notes of an own entry that it only waits for its dead letter, with the story for it.
+
+        Arguments:
+            entry: its id.
+            counter: delivery counter to set.
+            attempts: that were started.
+            outcome: how they ended.
+            story: what `stories` returns to whoever writes the letter.
+        """
+        who = (self.group, self.consumer)
+        words = (entry, counter, attempts, int(outcome), story)
+        return pack("EVAL", _VERDICT, len(self._keys), *self._keys, *who, *words)
+
+    def records(self, ids: Sequence[bytes]) -> bytes:
+        """HMGET of the waiting records of entries; for `waiting.unstarted`."""
+        return pack("HMGET", self._keys[1], *ids)
+
+    def stories(self, ids: Sequence[bytes]) -> bytes:
+        """HMGET of the stories of dead letters that could not be written yet."""
+        return pack("HMGET", self._keys[2], *ids)
 
     def resting(self, count: int, owner: str | None = None) -> bytes:
         """XPENDING of one consumer's entries that rest; for `pending_rows`."""
@@ -143,6 +184,15 @@ def entries(reply: Any) -> list[Raw]:
         return []
     found: list[Raw] = reply[0][1]
     return found
+
+
+def _pairs(counters: Mapping[bytes, int]) -> Iterable[bytes | int]:
+    return (word for pair in counters.items() for word in pair)
+
+
+def taken(reply: Any) -> list[waiting.Wait | int]:
+    """Return what became of entries that `take` named: a record for each that is ours now, else its code."""
+    return [code if isinstance(code, int) else waiting.Wait(*code) for code in reply]
 
 
 class Claimed(IntEnum):

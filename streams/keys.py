@@ -155,6 +155,16 @@ def breakers(stream: str, group: str) -> str:
     return own(stream, group, "breakers")
 
 
+def waiting(stream: str, group: str) -> str:
+    """Hash of entry id -> record of an entry that is held and not started: see `streams.waiting`."""
+    return own(stream, group, "waiting")
+
+
+def stories(stream: str, group: str) -> str:
+    """Hash of entry id -> the story of a dead letter that could not be written yet."""
+    return own(stream, group, "stories")
+
+
 def same_slot(a: str, b: str) -> bool:
     """Whether two keys live in one hash slot of a cluster, so that one script may touch both."""
     return key_slot(_bytes(a)) == key_slot(_bytes(b))

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import msgpack
 
+from . import keys, waiting
+
 VERSION = b"1"
 META = tuple(
     b"rsq:" + name.encode()
@@ -38,7 +40,7 @@ TRACEBACK_MAX = 32 * 1024
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 MAKE = _SCRIPTS.joinpath("letter.lua").read_bytes()  # for the scripts that write letters, to begin with
-_WRITE = MAKE + _SCRIPTS.joinpath("deadletter.lua").read_bytes()
+_WRITE = MAKE + waiting.script(2, 3) + _SCRIPTS.joinpath("deadletter.lua").read_bytes()
 
 
 class Written(IntEnum):
@@ -50,6 +52,8 @@ class Written(IntEnum):
     """The dead letter is written, the entry acknowledged."""
     LOST = 2
     """The entry had been deleted from the stream: acknowledged without a letter; count it as lost data."""
+    BEFORE = 3
+    """The same consumer has written the letter before, and the answer was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def write_command(
         first_ms, last_ms: when the handler was first and last started with it, Unix ms.
     """
     return (
-        *(b"EVAL", _WRITE, b"2", name_bytes(stream), name_bytes(dlq)),
+        *(b"EVAL", _WRITE, b"4", name_bytes(stream), name_bytes(keys.waiting(stream, group))),
+        *(name_bytes(keys.stories(stream, group)), name_bytes(dlq)),
         *(
             name_bytes(group),
             name_bytes(consumer),

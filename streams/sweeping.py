@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from . import keys
+from . import keys, waiting
 from .group import RESTING_MS, SUSPECT_MS, Group, pack
 from .letter import MAKE
 
 HOST_LOST = "host lost"
 _SCRIPTS = Path(__file__).with_name("scripts")
-_FENCE, _ROWS, _HANDOVER, _BURY, _TRIM, _REMOVE, _RESTORE = (
+_FENCE, _ROWS, _HANDOVER, _BURY, _TRIM, _REMOVE, _RESTORE, _TIDY = (
     _SCRIPTS.joinpath(f"{name}.lua").read_bytes()
-    for name in ("fence", "rows", "handover", "bury", "trim", "remove", "restore")
+    for name in ("fence", "rows", "handover", "bury", "trim", "remove", "restore", "tidy")
 )
+_WAITING = waiting.script(5, 6)
 _FIRST = 14  # where ids begin among the arguments of handover and bury
 _STORY = "its attempts were used up by hosts that were lost while they had it"
 
@@ -71,6 +72,7 @@ class Steps:
         self._stream, self._group, self._dlq, self._most = stream, group, dlq, most
         self._epoch = epoch
         self._own = (stream, keys.leader(stream, group), keys.swept(stream, group))
+        self._records = (keys.waiting(stream, group), keys.stories(stream, group))
 
     def look(self) -> list[bytes]:
         """XINFO CONSUMERS (`group.info_rows`), HGETALL of the reports, XPENDING's summary."""
@@ -113,7 +115,7 @@ class Steps:
         """
         target = (keys.consumer(instance, slot), slot, inbox_ttl_ms)
         where = (self._lease(instance), keys.inbox(self._stream, self._group, instance))
-        return self._move(_FENCE + _ROWS + _HANDOVER, claim, where, target, ids)
+        return self._move(_FENCE + _WAITING + _ROWS + _HANDOVER, claim, where, target, ids)
 
     def bury(self, claim: Claim, ids: Sequence[bytes], now_ms: int) -> bytes:
         """EVAL that moves entries whose attempts are used up to the dead letters; for `moved`.
@@ -124,7 +126,7 @@ class Steps:
             now_ms: Unix time of the sweep, for the letters.
         """
         story = (HOST_LOST, _STORY, now_ms)
-        return self._move(MAKE + _FENCE + _ROWS + _BURY, claim, (self._dlq,), story, ids)
+        return self._move(MAKE + _FENCE + _WAITING + _ROWS + _BURY, claim, (self._dlq,), story, ids)
 
     def trim(self, kind: str, amount: float, limit: int) -> bytes:
         """EVAL that removes old entries; for `trimmed`.
@@ -149,6 +151,20 @@ class Steps:
         where = (self._lease(instance), keys.instances(self._stream, self._group))
         return self._eval(_FENCE + _REMOVE, where, instance, ttl_ms, int(forget), *consumers)
 
+    def records(self, ids: Sequence[bytes]) -> bytes:
+        """HMGET of the waiting records of entries; for `waiting.unstarted`."""
+        return pack("HMGET", self._records[0], *ids)
+
+    def tidy(self, which: str, cursor: bytes, count: int) -> bytes:
+        """EVAL that removes records or stories of what is pending no more; returns a cursor, and how many.
+
+        Arguments:
+            which: waiting or stories.
+            cursor: 0 to begin with; 0 is returned when all were looked at.
+            count: how many to look at, about.
+        """
+        return self._eval(_FENCE + waiting.script(4, 5) + _TIDY, self._records, cursor, count, which)
+
     def restore(self, start_id: str, *, count: bool) -> bytes:
         """EVAL that creates the group if it is missing; returns 1 if it was.
 
@@ -167,8 +183,9 @@ class Steps:
         ids: Sequence[bytes],
     ) -> bytes:
         ground = (claim.owner, int(claim.must_be_gone), claim.held_ms, claim.rested_ms)
-        marks = (self._most, RESTING_MS, SUSPECT_MS, _FIRST)
-        return self._eval(script, (self._lease(claim.instance), *where), *ground, *marks, *words, *ids)
+        limits = (self._most, RESTING_MS, SUSPECT_MS, _FIRST)
+        names = (self._lease(claim.instance), *self._records, *where)
+        return self._eval(script, names, *ground, *limits, *words, *ids)
 
     def _eval(self, script: bytes, where: Iterable[str], *words: bytes | str | int) -> bytes:
         names = (*self._own, *where)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
 
 from ..streams.sweeping import HOST_LOST, Moved
+from .plan import Owner, Stand
 from .printable import one_line
 
 log = logging.getLogger(__name__)
@@ -90,3 +93,17 @@ class Booty:
     def _note_lost(self, whose: tuple[str, str], done: dict[bytes, Moved]) -> None:
         if found := [entry for entry, code in done.items() if code == Moved.LOST]:
             self._lost.setdefault(whose, []).extend(found)
+
+
+def named(owner: Owner, reports: dict[str, Any]) -> tuple[str, str]:
+    """Return who is named in the log, and why its entries may be taken."""
+    if owner.stand is not Stand.LOST:
+        return name(owner.name), owner.stand.value
+    said = reports.get(owner.claim.instance)
+    if said is None:
+        return name(owner.claim.instance), owner.stand.value
+    try:
+        when = datetime.fromtimestamp(said.beat, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        when = "?"
+    return name(owner.claim.instance), f"{owner.stand.value}, last heard of at {when}"

@@ -1,7 +1,8 @@
 """What a sweep decides: whose entries may be taken, on what ground, and who gets them. Pure.
 
     the owner                               may be taken
-    an instance without a lease             what is held, idle for a lease; what rests
+    an instance without a lease             what is held, idle for a lease; what rests. What is held and
+                                            recorded as waiting goes on as it is, like what rests
     a slot that its live instance has not   what has rested for a third of a lease; to any live slot
     a live slot, busy or down               what has rested for a third of a lease; to idle slots only
     a live slot, idle                       nothing: its worker is about to take it
@@ -138,13 +139,16 @@ def to_bury(claim: Claim) -> Claim:
     return Claim(claim.owner, claim.instance, claim.must_be_gone, claim.held_ms, 0)
 
 
-def split(rows: Iterable[Pending], claim: Claim, most: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+def split(
+    rows: Iterable[Pending], claim: Claim, most: int, waiting: Collection[bytes] = ()
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return the entries to hand over as they are, those as suspects, and those to bury, each in order.
 
     Arguments:
         rows: of the claim's owner.
         claim: on what ground they may be taken.
         most: attempts that an entry has.
+        waiting: entries that are held, but were certainly not started.
     """
     resting: list[bytes] = []
     suspects: list[bytes] = []
@@ -153,7 +157,9 @@ def split(rows: Iterable[Pending], claim: Claim, most: int) -> tuple[list[bytes]
         held = 0 <= row.idle_ms < RESTING_MS
         if held and (claim.held_ms < 0 or row.idle_ms < claim.held_ms):
             continue
-        if (held or row.is_suspect) and row.counter >= most:
+        if held and row.entry in waiting:
+            resting.append(row.entry)
+        elif (held or row.is_suspect) and row.counter >= most:
             used_up.append(row.entry)
         elif held or row.idle_ms - (SUSPECT_MS if row.is_suspect else RESTING_MS) >= claim.rested_ms:
             (suspects if held or row.is_suspect else resting).append(row.entry)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -19,7 +18,8 @@ from ..streams import fleet, trouble
 from ..streams.entry import parse_id
 from ..streams.group import Pending, info_rows, next_id, pending_rows
 from ..streams.sweeping import Claim, Steps, is_fenced, moved, ownerless, trimmed
-from .booty import Booty, ids, name
+from ..streams.waiting import unstarted
+from .booty import Booty, ids, name, named
 from .plan import Owner, Ring, Slot, Stand, instances, owners, split, text, to_bury
 from .settings import Pool
 
@@ -38,7 +38,9 @@ REMOVALS = 20  # instances whose consumers are removed in one pass
 TELL_TRIM_S = 600.0
 TELL_HOLD_S = 3600.0
 BEHIND_MS = 3_600_000  # a group that is so far behind is said to hold trimming back
+TIDY_TURNS = 20  # pages of records in one pass, while some are out of date
 _START = b"-"
+_ALL = b"0"
 _NOBODY = Claim(b"", "", False, -1, 0)
 
 
@@ -67,6 +69,7 @@ class Sweeper:
         self._due = 0.0  # monotonic: when the next pass begins
         self._ring = Ring()
         self._cursors: dict[bytes, bytes] = {}  # owner -> start of the next page
+        self._scans = {"waiting": _ALL, "stories": _ALL}  # hash -> where tidying goes on
         self._looked = b""  # the live owner that was looked at last
         self._seen = False  # the group was there
         self._said, self._complained = "", False  # the last complaint, and whether this pass had one
@@ -179,6 +182,7 @@ class Sweeper:
             if ownerless(summary) > 0:
                 yield from self._take_from_nobody(steps, booty)
             yield from self._remove(steps, found, reports, alive, booty)
+            yield from self._tidy(steps)
         finally:
             booty.tell()
         yield from self._trim(steps, now)
@@ -191,7 +195,7 @@ class Sweeper:
         for owner in found:
             if not owner.is_dead or not owner.pending:
                 continue
-            whose = _whose(owner, reports)
+            whose = named(owner, reports)
             while idly < ROWS_PASS:
                 first = self._cursors.pop(owner.name, _START)
                 (reply,) = self._ask(steps.page(owner.name, first, PAGE, resting=False))
@@ -263,7 +267,8 @@ class Sweeper:
         idle_only: bool = False,
     ) -> Generator[float, None, int]:
         """Hand over and bury what may be taken of a page; returns how many entries that was tried with."""
-        resting, suspects, used_up = split(rows, claim, self._most)
+        waiting = self._waiting(steps, claim, rows)
+        resting, suspects, used_up = split(rows, claim, self._most, waiting)
         left = used_up
         while left:
             entries = left[:LETTERS]
@@ -285,6 +290,14 @@ class Sweeper:
                 shares = self._hand(steps, claim, shares, booty, whose, idle_only=idle_only)
                 yield PACE_S
         return tried
+
+    def _waiting(self, steps: Steps, claim: Claim, rows: Sequence[Pending]) -> Collection[bytes]:
+        """Return the entries of a page that are held, but were certainly not started."""
+        held = [(row.entry, row.consumer, row.counter) for row in rows if not row.rests]
+        if claim.held_ms < 0 or not held:
+            return ()
+        (reply,) = self._call(steps.records([row[0] for row in held]))
+        return () if isinstance(reply, hiredis.ReplyError) else unstarted(held, reply)
 
     def _hand(
         self,
@@ -355,6 +368,16 @@ class Sweeper:
             log.info("trimmed %d entries that every group has acknowledged", self._trimmed)
             self._trimmed, self._told = 0, now
 
+    def _tidy(self, steps: Steps) -> Iterator[float]:
+        """Remove records and stories of entries that are pending no more."""
+        for which, cursor in self._scans.items():
+            for _ in range(TIDY_TURNS):
+                (reply,) = self._ask(steps.tidy(which, cursor, PAGE))
+                self._scans[which] = cursor = bytes(reply[0])
+                if cursor == _ALL or not reply[1]:
+                    break
+                yield PACE_S
+
     def _restore(self, steps: Steps) -> None:
         source = self._pool.spec.source
         (made,) = self._ask(steps.restore(source.start_id, count=self._seen))
@@ -373,17 +396,3 @@ def _is_small(owner: Owner) -> bool:
 
 def _cost(owner: Owner) -> int:
     return owner.pending if _is_small(owner) else PAGE * ROW_COST
-
-
-def _whose(owner: Owner, reports: dict[str, Any]) -> tuple[str, str]:
-    """Return who is named in the log, and why its entries may be taken."""
-    if owner.stand is not Stand.LOST:
-        return name(owner.name), owner.stand.value
-    said = reports.get(owner.claim.instance)
-    if said is None:
-        return name(owner.claim.instance), owner.stand.value
-    try:
-        when = datetime.fromtimestamp(said.beat, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        when = "?"
-    return name(owner.claim.instance), f"{owner.stand.value}, last heard of at {when}"

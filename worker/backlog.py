@@ -10,30 +10,36 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from ..ipc.cells import CHARGED, D, S, W
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
-from ..streams.entry import Raw, parse_id
-from ..streams.group import Claimed, Group, Pending, next_id, pending_rows
-from .batcher import Batcher, Item
+from ..streams.entry import Raw
+from ..streams.group import Claimed, Group, Pending, pack
+from ..streams.waiting import Record, unstarted
+from ..streams.wire import Lost
+from .batcher import Batcher
 from .books import Books
+from .failures import left
+from .intake import Intake, pages
 from .once import Once
-from .recovery import NOT_OVER, Plan, culprit, current, from_table, handled, plan, suspects
-from .session import Session, good
+from .recovery import COUNT_MAX, NOT_OVER, Plan, culprit, from_table, handled, plan, suspects, to_bury
+from .session import Refused, Session, good
 from .shelf import Letter, Shelf
+from .stories import Stories
 from .verdict import REASONS, judge_death
 from .ways import Ways
 
 log = logging.getLogger(__name__)
-_NO_STORY = "the details were lost with the process that had them"
+_LETTERS = 50  # in one write
 
 
-class Backlog:
+class Backlog(Intake):
     """Pending entries that this slot has not read just now."""
 
     def __init__(
@@ -45,20 +51,13 @@ class Backlog:
         shelf: Shelf,
         books: Books,
         batcher: Batcher,
+        stories: Stories,
         once: Once | None = None,
     ) -> None:
         """Bring together what recovery works on."""
-        self._batcher, self._once, self._guard = batcher, once, ways.guard
-        self._ways, self._slot, self._group = ways, slot, group
-        self._session, self._shelf, self._books = session, shelf, books
-        self._counters = slot.ledger.sums.counters
-        self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
-        self.kept: dict[
-            bytes, Raw
-        ] = {}  # what of `todo` we have the payload of, for one that is deleted by then
+        super().__init__(ways, slot, group, session, shelf, books, batcher, stories)
+        self._once = once
         self._gone: set[bytes] = set()  # that were found to be deleted while they were handed back
-        self.resting = False  # entries that rest may be there, to be taken into hand
-        self.suspects: deque[tuple[bytes, int]] = deque()  # (id, attempt), resting, to be run alone
 
     def recover(self) -> None:
         """Do what the predecessor could not, before anything is read; again from the start if it fails."""
@@ -76,13 +75,16 @@ class Backlog:
         self._batcher.alone |= self._suspected()
         waiting = slot.waiting.load()
         rows = self._pending()
+        recorded = self._recorded(rows)
         if not slot.desk.view[D.HOLDS]:
-            rows = self._suspect(rows)
+            rows = self._suspect(rows, recorded)
+        waiting = self._rows_of(recorded) | waiting
         pending = {row.entry: row.counter for row in rows}
         made = plan(slot.journal.batches(), pending, waiting, {row.entry for row in rows if row.rests})
         self._carry_out(made, waiting, pending)
+        self._record_again(made, recorded)
         self._book_unsettled(settled)
-        slot.desk.view[D.HOLDS] = 1
+        slot.desk.view[D.HOLDS], slot.desk.view[D.HELD_IN] = 1, self._session.term
         self.suspects.clear()
         self.resting = True
         taken = len(made.run) + len(made.wait)
@@ -93,10 +95,67 @@ class Backlog:
                 len(made.ack), len(made.run), len(made.wait), len(made.bury),
             )  # fmt: skip
 
-    def _suspect(self, rows: list[Pending]) -> list[Pending]:
-        """Let entries rest that a process held of which this memory knows nothing: its host was lost."""
-        held = {row.entry: row.counter for row in rows if not row.rests}
-        for page in _pages(list(held)):
+    def _recorded(self, rows: list[Pending]) -> dict[bytes, Record]:
+        """Return the records of what is held and was certainly not started."""
+        held = [(row.entry, row.consumer, row.counter) for row in rows if not row.rests]
+        found: dict[bytes, Record] = {}
+        for at in range(0, len(held), JOURNAL_MAX):
+            page = held[at : at + JOURNAL_MAX]
+            (reply,) = self._session.call(self._group.records([row[0] for row in page]))
+            if isinstance(reply, list):  # a refusal: no record is known
+                found |= unstarted(page, reply)
+        return found
+
+    def _rows_of(self, recorded: Mapping[bytes, Record]) -> dict[bytes, tuple[int, float]]:
+        """Return rows of the waiting table for records that have none: the memory that had them is lost.
+
+        What only waits for its turn needs none.
+        """
+        table, now = self._slot.waiting, time.monotonic()
+        missing = {entry: record for entry, record in recorded.items() if entry not in table}
+        if not missing:
+            return {}
+        seconds, micros = self._session.must(pack("TIME"))
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        found = {}
+        for entry, record in missing.items():
+            dead = record.outcome in REASONS
+            if (dead or record.due_ms > now_ms) and table.free:
+                value = (
+                    to_bury(min(record.attempts, COUNT_MAX), Outcome(record.outcome))
+                    if dead
+                    else record.counter
+                )
+                found[entry] = value, now + max(0, record.due_ms - now_ms) / 1000
+                table.put(entry, *found[entry])
+        return found
+
+    def _record_again(self, made: Plan, recorded: Mapping[bytes, Record]) -> None:
+        """Wait what waits and is not recorded: the predecessor died before Redis was told."""
+        newest = self._slot.journal.number
+        again = {
+            entry: row
+            for entry, row in made.wait.items()
+            if entry not in recorded and from_table(row[0])[1] is None
+        }
+        for page in pages(list(again)):
+            rows = {entry: again[entry] for entry in page}
+            self._session.owe(newest, partial(self._let_wait, rows))
+        for letter in self._shelf.letters:
+            if letter.entry not in recorded and not letter.doubtful:
+                self._books.keep(letter)
+
+    def _let_wait(self, rows: Mapping[bytes, tuple[int, float]]) -> bytes:
+        return self._group.let_wait(left(rows))
+
+    def _suspect(self, rows: list[Pending], recorded: Collection[bytes]) -> list[Pending]:
+        """Let entries rest that a process held of which this memory knows nothing: its host was lost.
+
+        Returns:
+            The rows of all others: what rests, and what is recorded, which was not started.
+        """
+        held = {row.entry: row.counter for row in rows if not row.rests and row.entry not in recorded}
+        for page in pages(list(held)):
             back = self._group.hand_back({entry: held[entry] for entry in page}, suspect=True)
             good(self._session.call(back)[0])
         if held:
@@ -104,7 +163,7 @@ class Backlog:
                 "%s: %d entries were held by a host whose memory is lost: each is charged an attempt"
                 " and run alone", self._group.consumer, len(held),
             )  # fmt: skip
-        return [row for row in rows if row.rests]
+        return [row for row in rows if row.entry not in held]
 
     def _charge_culprit(self) -> None:
         """Finish the journal of a dead predecessor: the entry whose handler ran has its outcome now.
@@ -184,10 +243,10 @@ class Backlog:
     ) -> None:
         """Bring Redis and the shelf to where the plan says they are."""
         newest = self._slot.journal.number
-        for page in _pages(list(made.counters)):
+        for page in pages(list(made.counters)):
             counters = {entry: made.counters[entry] for entry in page}
             self._session.owe(newest, self._group.set_counters(counters))
-        for page in _pages(made.ack):
+        for page in pages(made.ack):
             if self._once is not None:
                 self._once.owe_acks_of(newest, page, handled(self._slot.journal.batches()))
             else:
@@ -195,6 +254,8 @@ class Backlog:
         self._session.settle()
         death = Death(Cause(self._slot.seat.view[S.CAUSE]), self._slot.seat.view[S.DETAIL])
         places, over = self._places()
+        unsent: dict[bytes, tuple[int, Outcome]] = {}  # letters whose story has to be found
+        doubtful = self._slot.desk.view[D.HELD_IN] != self._session.term  # others may have acted since
         for entry in waiting.keys() - made.wait.keys():
             attempt, dead = from_table(waiting[entry][0])
             if entry in made.resting:
@@ -202,29 +263,28 @@ class Backlog:
             if dead is None or entry in pending or entry in over:
                 self._slot.waiting.drop(entry)
             else:  # its letter was written, but the answer never came: it is still to be counted
-                self._shelf.put_letter(self._letter(entry, attempt, dead, death), 0.0)
+                unsent[entry] = attempt, dead
+        unsent |= {entry: (attempt, outcome) for entry, attempt, outcome in made.bury}
         letters: dict[int, Letter] = {}
-        for entry, attempt, outcome in made.bury:
-            letter = self._letter(entry, attempt, outcome, death)
-            if entry in places:
-                letters[places[entry]] = letter
+        for letter in self._letters(unsent, death):
+            if letter.entry in places and letter.entry in pending:
+                letters[places[letter.entry]] = letter
             else:
-                self._shelf.put_letter(letter, 0.0)
+                gone = letter.entry not in pending
+                self._shelf.put_letter(replace(letter, doubtful=doubtful and gone), 0.0)
         if letters:
             self._books.bury(letters)
+        later: dict[bytes, tuple[int, Outcome]] = {}
         for entry, (value, due) in made.wait.items():
             attempt, dead = from_table(value)
-            unsent = None if dead is None else self._letter(entry, attempt, dead, death)
-            self._shelf.restore(entry, value, due, unsent)
+            if dead is None:
+                self._shelf.restore(entry, value, due, None)
+            else:
+                later[entry] = attempt, dead
+        for letter in self._letters(later, death):
+            self._shelf.put_letter(letter, 0.0)
         self.todo.extend(made.run)
         self._counters[C.RECOVERED] += len(made.run) + len(made.wait)
-
-    def _letter(self, entry: bytes, attempt: int, outcome: Outcome, death: Death) -> Letter:
-        """Return the dead letter of an entry whose process cannot tell its story any more."""
-        by_death = outcome in (Outcome.DEAD_CRASH, Outcome.DEAD_TIMEOUT)
-        reason = death.words if by_death and death.charges else REASONS[outcome]
-        words = f"the worker process ended while it handled this entry: {reason}" if by_death else _NO_STORY
-        return Letter(entry, attempt, outcome, reason, words, "")
 
     def _places(self) -> tuple[dict[bytes, int], set[bytes]]:
         """Return id -> place in the newest batch, and which of its entries have ended for good."""
@@ -258,93 +318,6 @@ class Backlog:
         self._books.book(batch.number, ids, batch.attempts, start, end, rows)
         self._books.count()
 
-    def rest(self) -> None:
-        """Take the next page of own entries that rest into hand; leave suspects, to be taken one by one."""
-        slot = self._slot
-        rows = pending_rows(self._session.must(self._group.resting(JOURNAL_MAX)))
-        page = {row.entry: row.counter + 1 for row in rows if not row.is_suspect}
-        if page:
-            self._hold(page)
-            return
-        most = self._ways.most  # what has none left is for the leader to bury
-        self.suspects = deque((row.entry, row.counter + 1) for row in rows if row.counter < most)
-        self.resting = False
-        known = self._known() | {row.entry for row in rows}
-        for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
-            slot.waiting.drop(entry)
-
-    def adopt(self, consumer: str, table: Mapping[bytes, tuple[int, float]]) -> int:
-        """Take over what a consumer that has ended for good left resting; return how many entries.
-
-        Arguments:
-            consumer: its name.
-            table: rows of its slot's waiting table, so that a long delay is not cut short.
-        """
-        taken = 0
-        while rows := pending_rows(self._session.must(self._group.resting(JOURNAL_MAX, consumer))):
-            page = {row.entry: row.counter + 1 for row in rows if not row.is_suspect}
-            if not page:
-                break  # the leader hands them on
-            for entry, attempt in page.items():
-                row = current(table, entry, attempt)
-                if row is not None and self._shelf.has_room():
-                    self._slot.waiting.put(entry, *row)
-            taken += self._hold(page, consumer)
-        return taken
-
-    def _hold(self, attempts: dict[bytes, int], owner: str | None = None) -> int:
-        """Take resting entries into hand for the attempts given; the journal knows them before Redis does.
-
-        Return how many are ours now: others may have been faster.
-        """
-        self._books.note_claim(list(attempts), list(attempts.values()))
-        results = self._session.must(self._group.take(attempts, owner))
-        got = {entry: attempts[entry] for entry, code in zip(attempts, results, strict=True) if code == 1}
-        lost = [item for item, code in zip(attempts.items(), results, strict=True) if code == Claimed.DELETED]
-        if lost:
-            self._books.lose(lost)
-        self._sort(got)
-        return len(got)
-
-    def _sort(self, attempts: dict[bytes, int]) -> None:
-        """Put entries that are held now to where they go on: on the shelf, or next in line."""
-        waiting = self._slot.waiting.load()
-        now = time.monotonic()
-        for entry, attempt in attempts.items():
-            value, due = current(waiting, entry, attempt) or (attempt, 0.0)
-            _, outcome = from_table(value)
-            if outcome is not None:
-                self._shelf.restore(
-                    entry, value, due, self._letter(entry, attempt, outcome, Death(Cause.CLEAN))
-                )
-            elif due > now:
-                self._shelf.restore(entry, value, due, None)
-            else:
-                self.todo.append((entry, attempt))
-        self._counters[C.RECOVERED] += len(attempts)
-
-    def claim_first(self, found: Iterable[Raw]) -> None:
-        """Let entries that a read has brought be claimed before they run: they may be others' by now.
-
-        They may even have come back, and may have been tried, before the reply was looked at.
-        """
-        known = self._known()
-        for entry in found:
-            if entry[0] not in known:
-                self.todo.append((entry[0], 1))
-                self.kept[entry[0]] = entry
-
-    def claim_again(self, items: Iterable[Item]) -> None:
-        """Let entries that were gathered be claimed before they run: they may be others' by now."""
-        for entry, attempt, _ in items:
-            self.todo.append((entry[0], attempt))
-            self.kept[entry[0]] = entry
-
-    def _known(self) -> set[bytes]:
-        """Return what is in hand and waits for its turn."""
-        known = self._shelf.ids | self._batcher.ids | {entry for entry, _ in self.todo}
-        return known if self._guard is None else known | self._guard.ids
-
     def audit(self) -> None:
         """Find entries that were delivered to a connection which broke before we saw them."""
         self._session.settle()
@@ -353,27 +326,47 @@ class Backlog:
         stranded = {row.entry: row.counter for row in rows if row.entry not in known}
         if stranded:
             log.warning("%d entries came over a line that was given up; they go on here", len(stranded))
-            self._sort(stranded)
+            self._sort(stranded, {})
 
     def hand_back(self) -> int:
         """Let everything rest that is held: anybody may take it, uncharged; return how many entries."""
         slot = self._slot
         self._books.count()
+        self._write_letters()
         pending = {row.entry: row.counter for row in self._pending() if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
         self._lose((entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending)
         if self._guard is not None and self._session.unchanged:
             self._lose((entry, attempt) for entry, attempt in self._guard.attempts if entry not in pending)
-        for page in _pages(list(pending)):
+        for page in pages(list(pending)):
             self._books.note_claim(page, [pending[entry] for entry in page])
             back = {entry: max(0, pending[entry] - 1) for entry in page}
             codes = good(self._session.call(self._group.hand_back(back))[0])
             rows = zip(page, codes, strict=True)
             self._lose((entry, pending[entry]) for entry, code in rows if code == Claimed.DELETED)
-        slot.desk.view[D.HOLDS] = 0
+        for entry, (value, _) in slot.waiting.load().items():
+            if (
+                from_table(value)[1] is not None
+            ):  # for whoever takes the entry: not for our successor to count
+                slot.waiting.drop(entry)
+        slot.desk.view[D.HOLDS] = slot.desk.view[D.WAITING] = 0
         slot.journal.forget()
         slot.ledger.commit(slot.journal.number, 0)
         return len(pending)
+
+    def _write_letters(self) -> None:
+        """Try once more to write the dead letters that Redis has refused: nobody else has to, then."""
+        letters = self._shelf.letters
+        for at in range(0, len(letters), _LETTERS):
+            page = letters[at : at + _LETTERS]
+            ids, attempts = [letter.entry for letter in page], [letter.attempt for letter in page]
+            self._shelf.remove(ids)
+            try:
+                self._books.finish(ids, attempts, page[0].outcome, dict(enumerate(page)))
+            except (Lost, Refused):  # what was owed could not be sent: they were not tried
+                for letter in page:
+                    self._shelf.put_letter(letter, 0.0)
+                raise
 
     def _lose(self, gone: Iterable[tuple[bytes, int]]) -> None:
         """Count what is deleted, once, however often the line breaks meanwhile."""
@@ -381,19 +374,3 @@ class Backlog:
         if new:
             self._gone.update(entry for entry, _ in new)
             self._books.lose(new)
-
-    def _pending(self) -> list[Pending]:
-        """Return all own pending entries."""
-        found: list[Pending] = []
-        first = b"-"
-        while True:
-            page = pending_rows(self._session.must(self._group.pending(first, JOURNAL_MAX)))
-            found += page
-            if len(page) < JOURNAL_MAX:
-                return found
-            first = next_id(parse_id(page[-1].entry))
-
-
-def _pages(ids: list[bytes]) -> Iterable[list[bytes]]:
-    for at in range(0, len(ids), JOURNAL_MAX):
-        yield ids[at : at + JOURNAL_MAX]

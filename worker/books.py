@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from .recovery import ACKED, to_bury
 from .session import Refused, Session
 from .shelf import Letter, Shelf
 from .spec import Spec
+from .stories import Stories
+from .stories import pack as pack_story
 from .tally import count_outcomes, count_times, count_waits
 from .verdict import Verdict
 
@@ -51,9 +54,17 @@ class Books:
     """The books of one slot."""
 
     def __init__(
-        self, spec: Spec, slot: Slot, group: Group, session: Session, shelf: Shelf, pace: Pace
+        self,
+        spec: Spec,
+        slot: Slot,
+        group: Group,
+        session: Session,
+        shelf: Shelf,
+        pace: Pace,
+        stories: Stories,
     ) -> None:
         """Bring together what is written to."""
+        self._stories = stories
         self._spec, self._slot, self._group = spec, slot, group
         self._session, self._shelf, self._pace = session, shelf, pace
         self._envelope = ENVELOPES[spec.work.envelope]
@@ -199,6 +210,7 @@ class Books:
         """
         source = self._spec.source
         now_ms = int(time.time() * 1000)
+        earlier: dict[bytes, int] = {}
         try:
             missing = [letter.entry for letter in letters.values() if letter.earlier is None]
             earlier = self.earlier(missing)
@@ -212,22 +224,47 @@ class Books:
             if isinstance(error, Lost):
                 self._session.give_up()  # the next letter need not find out again that nobody answers
         for (at, letter), reply in zip(letters.items(), replies, strict=True):
+            name, counted = letter.entry.decode(), False
             if isinstance(reply, Exception):
                 log.error(
-                    "entry %s cannot be dead-lettered to %s yet, it stays pending: %s",
-                    letter.entry.decode(), source.dlq, reply,
+                    "entry %s cannot be dead-lettered to %s yet, it stays pending: %s; its reason: %s",
+                    name, source.dlq, reply, letter.reason,
                 )  # fmt: skip
-                self._shelf.put_letter(letter, monotonic() + _BURY_AGAIN_S)
-                self._journal.outcomes[at] = Outcome.HELD_BACK
-            elif reply == Written.NOTHING and not self._session.unchanged:
-                log.warning("entry %s belongs to another slot by now: left to it", letter.entry.decode())
-                self._journal.outcomes[at] = Outcome.HELD_BACK
+                self._put_off(letter)
+            elif reply == Written.NOTHING and (letter.doubtful or not self._session.unchanged):
+                log.warning("entry %s belongs to another slot by now: left to it", name)
             elif reply == Written.LOST:
-                log.error(
-                    "entry %s was deleted from the stream while pending: its data is lost",
-                    letter.entry.decode(),
-                )
+                log.error("entry %s was deleted from the stream while pending: its data is lost", name)
                 self._journal.outcomes[at] = Outcome.LOST
+                counted = True
+            else:
+                self._report_letter(letter, earlier.get(letter.entry, letter.earlier or 0))
+                counted = True
+            if not counted:
+                self._journal.outcomes[at] = Outcome.HELD_BACK
+            if not isinstance(reply, Exception):
+                self._stories.drop(letter.entry)
+
+    def _put_off(self, letter: Letter) -> None:
+        """Let a letter wait that Redis does not take now."""
+        self._shelf.put_letter(replace(letter, kept=True), monotonic() + _BURY_AGAIN_S)
+        if not letter.kept:
+            self.keep(letter)
+
+    def keep(self, letter: Letter) -> None:
+        """Keep verdict and story of a letter for whoever gets the entry next, here or on another host."""
+        story = pack_story(letter)
+        self._stories.put(letter.entry, story)
+        used_up = 1 + max(letter.attempt, letter.most, self._desk[D.MOST])
+        command = self._group.keep_letter(letter.entry, used_up, letter.attempt, letter.outcome, story)
+        self._session.owe(self._journal.number, command)
+
+    def _report_letter(self, letter: Letter, earlier: int) -> None:
+        by_death = letter.outcome in (Outcome.DEAD_CRASH, Outcome.DEAD_TIMEOUT)
+        error = letter.reason if by_death else letter.error
+        verdict = Verdict(letter.outcome, letter.reason)
+        attempts = letter.attempt + earlier
+        self.report(letter.entry, attempts, letter.most, verdict, error, letter.traceback, letter.event)
 
     def earlier(self, entries: Sequence[bytes]) -> dict[bytes, int]:
         """Return how often others have tried entries, by what their envelopes in the stream say.
@@ -296,6 +333,7 @@ class Books:
         left = count_outcomes(self._counters, outcomes, sum(attempt == 1 for attempt in attempts))
         self._ledger.commit(number, len(ids))
         self._slot.rates.add(now, 0, left)
+        self._desk[D.WAITING] = len(self._shelf)
         acked = [entry for entry, code in zip(ids, outcomes, strict=True) if code in ACKED]
         if acked:
             self._session.owe_ack(number, self._group, acked)

@@ -301,6 +301,7 @@ class Calls:
                 continue
             if isinstance(own, BreakerOpen) and not own.dead:
                 self._ways.defer(item.entry, item.attempt)
+                self._failures.defer(item.entry[0], item.attempt)
                 outcomes[at] = Outcome.DEFERRED
                 continue
             earlier = self._envelope.retries(item.entry[1])

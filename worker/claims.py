@@ -19,6 +19,7 @@ from .books import Books
 from .runner import Runner
 from .session import Session
 from .shelf import Letter, Shelf
+from .stories import Stories
 from .ways import Ways
 
 
@@ -43,6 +44,9 @@ class Siblings(Protocol):
 
     def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
         """What is in the waiting table of a slot whose lock we have."""
+
+    def stories(self, slot: int) -> Stories:
+        """What a slot keeps of dead letters that are not written yet: ours, or one whose lock we have."""
 
     def unlock(self, slot: int) -> None:
         """Give the lock back."""

@@ -95,11 +95,12 @@ class Consumer:
         real = slot.desk.real
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
-        self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace)
+        stories = siblings.stories(number)
+        self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace, stories)
         envelope, once = ENVELOPES[spec.work.envelope], of_slot(spec, slot, ways, self._group, self._session)
         self._batcher = Batcher(ways.gathers)
         self.backlog = Backlog(
-            ways, slot, self._group, self._session, self._shelf, self._books, self._batcher, once
+            ways, slot, self._group, self._session, self._shelf, self._books, self._batcher, stories, once
         )
         failures = Failures(slot.journal, self._group, self._session, self._shelf, self._books, envelope)
         alarm = Alarm(ways.alarm_s, slot.journal, controls)

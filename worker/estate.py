@@ -30,7 +30,9 @@ class Estate:
             # With its lock in hand, nobody can open the slot and claim the same entries.
             if self._siblings.lock_closed(number):
                 try:
-                    taken = self._backlog.adopt(name, self._siblings.waiting(number))
+                    taken = self._backlog.adopt(
+                        name, self._siblings.waiting(number), self._siblings.stories(number)
+                    )
                 finally:
                     self._siblings.unlock(number)
                 log.info("took over %d entries from %s, whose slot is closed", taken, name)

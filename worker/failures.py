@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
 
 from ..ipc.journal import Journal, Outcome
@@ -32,7 +33,7 @@ class Failures:
         self._journal, self._group, self._session = journal, group, session
         self._shelf, self._books = shelf, books
         self._letters: dict[int, Letter] = {}
-        self._again: dict[bytes, int] = {}  # id -> number of the next attempt
+        self._again: dict[bytes, tuple[int, float]] = {}  # id -> number of the next attempt, due: monotonic
 
     @property
     def has_letters(self) -> bool:
@@ -60,19 +61,28 @@ class Failures:
             verdict: what becomes of it.
             words, trace: the error.
         """
+        event = self._envelope.event(entry[1])
         if verdict.outcome is Outcome.WAITING:
-            self._shelf.put(entry[0], attempt + 1, monotonic() + verdict.delay_s)
-            self._again[entry[0]] = attempt + 1
+            due = monotonic() + verdict.delay_s
+            self._shelf.put(entry[0], attempt + 1, due)
+            self._again[entry[0]] = attempt + 1, due
         else:
             self._letters[at] = Letter(
-                entry[0], attempt, verdict.outcome, verdict.reason, words, trace, earlier
-            )
+                entry[0], attempt, verdict.outcome, verdict.reason, words, trace, earlier, event,
+                retries.max_attempts,
+            )  # fmt: skip
         self._journal.outcomes[at] = verdict.outcome
-        event = self._envelope.event(entry[1])
-        self._books.report(entry[0], attempt + earlier, retries.max_attempts, verdict, words, trace, event)
+        if verdict.outcome is Outcome.WAITING:  # of a dead letter is told when it is written
+            self._books.report(
+                entry[0], attempt + earlier, retries.max_attempts, verdict, words, trace, event
+            )
+
+    def defer(self, entry: bytes, attempt: int) -> None:
+        """Note that an entry was not started: it waits for its circuit breaker."""
+        self._again[entry] = attempt, 0.0
 
     def tell(self, number: int) -> None:
-        """Write the dead letters now, and the counters of what waits with the next write.
+        """Write the dead letters now, and the counters and records of what waits with the next write.
 
         Arguments:
             number: of the newest batch.
@@ -82,4 +92,10 @@ class Failures:
             self._books.bury(letters)
         if self._again:
             again, self._again = self._again, {}
-            self._session.owe(number, self._group.set_counters(again))
+            self._session.owe(number, lambda: self._group.let_wait(left(again)))
+
+
+def left(rows: Mapping[bytes, tuple[int, float]]) -> dict[bytes, tuple[int, float]]:
+    """Return id -> (attempt, seconds left) of id -> (attempt, due in monotonic seconds)."""
+    now = monotonic()
+    return {entry: (attempt, max(0.0, due - now)) for entry, (attempt, due) in rows.items()}

@@ -123,6 +123,8 @@ def plan(
         attempt += outcome is Outcome.WAITING
         if (row := current(waiting, entry, attempt)) is not None:
             made.wait[entry] = row
+            if from_table(row[0])[1] is not None:
+                continue  # its counter says that its attempts are used up
             attempt = row[0]
         else:  # it may have waited: then it was being run again, and that start is not on record
             made.run.append((entry, attempt))
@@ -136,13 +138,17 @@ def current(
 ) -> tuple[int, float] | None:
     """Return an entry's row of the waiting table, None without one or when it is older than the attempt.
 
-    An entry that was handed back can come again after others have tried it: attempts never go back.
+    An entry that was handed back can come again after others have tried it: attempts never go back. An entry
+    that only waits for its dead letter is not tried again.
     """
     row = waiting.get(entry)
-    return None if row is None or number(row[0]) < attempt else row
+    if row is None or (number(row[0]) < attempt and from_table(row[0])[1] is None):
+        return None
+    return row
 
 
 _BURY_SHIFT = 32
+COUNT_MAX = (1 << _BURY_SHIFT) - 1  # attempts that a row can tell
 
 
 def to_bury(attempt: int, outcome: Outcome) -> int:
@@ -158,7 +164,7 @@ def from_table(value: int) -> tuple[int, Outcome | None]:
 
 def number(value: int) -> int:
     """Return the attempt's number in a value of the waiting table."""
-    return value & (1 << _BURY_SHIFT) - 1
+    return value & COUNT_MAX
 
 
 def orphans(rows: list[dict[bytes, object]], instance: str, workers: int) -> list[tuple[int, str]]:

@@ -232,7 +232,9 @@ class Runner:
             self._journal.outcomes[at] = Outcome.IGNORED if isinstance(error, Ignored) else Outcome.DUPLICATE
             return until
         if isinstance(error, BreakerOpen) and not error.dead:
-            self._ways.defer(entry, 1 if attempts is None else attempts[at])
+            attempt = 1 if attempts is None else attempts[at]
+            self._ways.defer(entry, attempt)
+            self._failures.defer(entry[0], attempt)
             self._journal.outcomes[at] = Outcome.DEFERRED
             return until
         attempt, retries = 1 if attempts is None else attempts[at], self._ways.of(entry).retries

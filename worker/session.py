@@ -49,13 +49,18 @@ class Misconfigured(Exception):
 class Debt:
     """A command that must reach Redis once at least. `batch` is the journal batch that needs it.
 
-    `careful` makes another form of it, for when others may have been given its entries since `term`.
+    `careful` makes another form of it, for when others may have been given its entries since `term`. One that
+    says how much time is left is made each time that it is sent.
     """
 
     __slots__ = ("batch", "careful", "command", "term")
 
     def __init__(
-        self, batch: int, command: bytes, term: int = 0, careful: Callable[[], bytes] | None = None
+        self,
+        batch: int,
+        command: bytes | Callable[[], bytes],
+        term: int = 0,
+        careful: Callable[[], bytes] | None = None,
     ) -> None:
         self.batch, self.command, self.term, self.careful = batch, command, term, careful
 
@@ -191,8 +196,8 @@ class Session:
             self.wire.finish(deadline)
         self.drop()
 
-    def owe(self, batch: int, command: bytes) -> None:
-        """Send a command with the next write, and again until it is answered."""
+    def owe(self, batch: int, command: bytes | Callable[[], bytes]) -> None:
+        """Send a command with the next write, and again until it is answered; or what makes one each time."""
         self._unsent.append(Debt(batch, command))
 
     def owe_ack(self, batch: int, group: Group, ids: Sequence[bytes]) -> None:
@@ -241,9 +246,9 @@ class Session:
         return self._fence.unchanged(self.term)
 
     def _form(self, debt: Debt) -> bytes:
-        if debt.careful is None or self._fence.unchanged(debt.term):
-            return debt.command
-        return debt.careful()
+        if debt.careful is not None and not self._fence.unchanged(debt.term):
+            return debt.careful()
+        return debt.command if isinstance(debt.command, bytes) else debt.command()
 
     def wait(self, ask: Ask, *, interruptible: bool = False) -> bool:
         """Take replies until a question is answered.

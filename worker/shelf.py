@@ -6,6 +6,7 @@ In memory for the worker, and line by line in the segment for its successor.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ class Letter:
     Arguments:
         attempt: how often its handler was started here.
         earlier: how often others have tried it before, as its envelope says; None: not looked up yet.
+        event: of the entry, None when it has none or that is not known.
+        most: how many attempts were allowed, 0 when that is not known.
+        kept: its story is kept for whoever gets the entry next.
+        doubtful: others may have written it.
     """
 
     entry: bytes
@@ -29,6 +34,10 @@ class Letter:
     error: str
     traceback: str
     earlier: int | None = None
+    event: bytes | None = None
+    most: int = 0
+    kept: bool = False
+    doubtful: bool = False
 
 
 class Due(NamedTuple):
@@ -70,6 +79,18 @@ class Shelf:
     def attempts(self) -> list[tuple[bytes, int]]:
         """Return (id, attempt) of what waits to be tried again."""
         return [(due.entry, due.attempt) for due in self._heap if due.letter is None]
+
+    @property
+    def letters(self) -> list[Letter]:
+        """Return the letters that wait to be written."""
+        return [due.letter for due in self._heap if due.letter is not None]
+
+    def remove(self, entries: Collection[bytes]) -> None:
+        """Take entries off the shelf, due or not. They stay in the table until `forget`."""
+        gone = set(entries)
+        self._heap = [due for due in self._heap if due.entry not in gone]
+        heapq.heapify(self._heap)
+        self.ids -= gone
 
     def clear(self) -> None:
         """Forget what is in memory; the table stays."""

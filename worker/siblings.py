@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..ipc.cells import D, DeskState, P
 from ..ipc.segment import LANE, Segment
+from .stories import Stories
 
 
 class SegmentSiblings:
@@ -46,6 +47,9 @@ class SegmentSiblings:
 
     def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
         return self._segment.slot(slot).waiting.load() if self._segment.used(slot) else {}
+
+    def stories(self, slot: int) -> Stories:
+        return Stories(self._segment.path.with_suffix(f".letters-{slot}"))
 
     def unlock(self, slot: int) -> None:
         if slot < self._segment.capacity:

@@ -1,9 +1,10 @@
 -- A keeper's beat: go on with the instance lease; while it is ours, do all that follows from it. Sent with
--- lease.lua in front.
+-- lease.lua and waiting.lua in front.
 --
 -- KEYS  1  the instance lease     4  hash of reports     7  the stream
 --       2  the counter of epochs  5  hash of orders
 --       3  the leader lease       6  hash of what was swept
+--       8  hash of waiting records          9  hash of stories
 -- ARGV  1  token: random, of whoever asks
 --       2  holder of the instance lease: for people, may contain spaces
 --       3  instance: field of its report, and holder of the leader lease
@@ -28,7 +29,8 @@
 --          pause, drain, size  the orders' values or nil; false becomes nil
 --          next          where to go on, 0 when all was looked at
 --          resting       how many entries that rest were seen, for each of the consumers to renew
---          let go        how many entries were made suspects, for each of the consumers to let go
+--          let go        how many entries were made suspects, for each of the consumers to let go; what waits
+--                        there and was not started rests as it is
 --          trouble       the error of the stream or the group, or nil
 --
 -- XPENDING names the owner and XCLAIM follows in the same script: nobody's entry is taken. What rests is left
@@ -67,8 +69,9 @@ for i = 1, #ARGV - at + 1 do
   gone[i] = 0
 end
 
--- Look at a page of a consumer's entries; return how many of them were claimed and how many rest.
-local function claim(consumer, least, idle)
+-- Look at a page of a consumer's entries; return how many of them were claimed, how many rest, and how many
+-- are deleted. With `let_go`, what waits and was not started is let rest.
+local function claim(consumer, least, idle, let_go)
   local rows = redis.pcall('XPENDING', stream, group, 'IDLE', least, first, '+', budget, consumer)
   if rows.err then
     trouble = rows.err
@@ -78,6 +81,9 @@ local function claim(consumer, least, idle)
   for _, row in ipairs(rows) do
     if row[3] >= rests then
       rest = rest + 1
+    elseif let_go and is_waiting(row[1], row[2], row[4]) then
+      redis.call('XCLAIM', stream, group, consumer, 0, row[1],
+        'IDLE', rests, 'RETRYCOUNT', math.max(0, row[4] - 1), 'JUSTID')
     else
       ids[#ids + 1] = row[1]
     end
@@ -94,11 +100,11 @@ end
 
 while number <= #resting + #gone and budget > 0 and not trouble do
   if number <= #resting then
-    local _, rest = claim(renewed[number], ARGV[9], 0)
+    local _, rest = claim(renewed[number], ARGV[9], 0, false)
     resting[number] = rest
   else
     local i = number - #resting
-    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[11])
+    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[11], true)
     gone[i] = done
     if deleted > 0 then  -- from 7.0 on, a claim drops what is deleted from the stream: nobody else would see it
       redis.pcall('HINCRBY', KEYS[6], 'lost', deleted)

@@ -1,8 +1,8 @@
 -- Move entries whose attempts were used up by hosts that were lost to the dead-letter stream.
 --
--- Sent behind letter.lua, fence.lua and rows.lua; the last two say what KEYS 1 to 4 and ARGV 1 to 10 are.
+-- Sent behind letter.lua, fence.lua and rows.lua; the last two say what KEYS 1 to 6 and ARGV 1 to 10 are.
 --
--- KEYS  5  the dead-letter stream
+-- KEYS  7  the dead-letter stream
 -- ARGV 11  reason
 --      12  error: a line for people
 --      13  time of the sweep, Unix ms
@@ -10,7 +10,7 @@
 --
 -- Returns  a value for each id, up to and including the first error; those behind large payloads are left out
 --          0    nothing done: another's, not idle for long enough, no suspect, or it has attempts left
---          1    written to KEYS[5] and acknowledged
+--          1    written to KEYS[7] and acknowledged
 --          3    it was pending, but its payload is gone from the stream: acknowledged, lost
 --          text what XADD complains about: this entry and those behind it stay as they are
 --
@@ -30,7 +30,7 @@ for i = FIRST, #ARGV do
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if entry then
       weigh(entry[2])
-      local added = write_letter(stream, KEYS[5], group, owner, id, entry[2],
+      local added = write_letter(stream, KEYS[7], group, owner, id, entry[2],
         counter, ARGV[11], ARGV[12], '', string.match(id, '^%d+'), ARGV[13])
       if type(added) == 'table' then
         results[n] = added.err
@@ -41,6 +41,7 @@ for i = FIRST, #ARGV do
       results[n], lost = 3, lost + 1
     end
     redis.call('XACK', stream, group, id)
+    forget(id)
   end
 end
 

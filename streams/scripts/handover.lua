@@ -1,9 +1,9 @@
 -- Hand entries of one consumer to another, where they rest until its worker takes them into hand.
 --
--- Sent behind fence.lua and rows.lua, which say what KEYS 1 to 4 and ARGV 1 to 10 are.
+-- Sent behind fence.lua and rows.lua, which say what KEYS 1 to 6 and ARGV 1 to 10 are.
 --
--- KEYS  5  lease of the target's instance
---       6  inbox of the target's instance
+-- KEYS  7  lease of the target's instance
+--       8  inbox of the target's instance
 -- ARGV 11  target: consumer who gets them
 --      12  its slot
 --      13  time to live of the inbox, ms
@@ -17,13 +17,14 @@
 --          3  it was pending, but its payload is gone from the stream: acknowledged, lost
 --
 -- Counters stay: that of a held entry is the attempt that may have run, that of a resting one those that did.
+-- Only that of a held one which was not started becomes the number of attempts that were.
 
-if redis.call('EXISTS', KEYS[5]) == 0 then
+if redis.call('EXISTS', KEYS[7]) == 0 then
   return {}
 end
 
 local results, at = {}, {}
-local resting, suspects = {}, {}
+local resting, suspects, waiting, counters = {}, {}, {}, {}
 local charged, lost = {}, 0
 
 for i = FIRST, #ARGV do
@@ -43,16 +44,22 @@ for i = FIRST, #ARGV do
       if not redis.REDIS_VERSION_NUM then
         weigh(entry[2])
       end
-      local list = suspect and suspects or resting
-      list[#list + 1] = id
-      at[id], charged[id] = n, held
+      at[id] = n
+      if held and not suspect then
+        counters[id] = math.max(0, counter - 1)
+        waiting[#waiting + 1] = id
+      else
+        local list = suspect and suspects or resting
+        list[#list + 1] = id
+        charged[id] = held
+      end
     end
   end
 end
 
 local taken, charges = 0, 0
 
-local function hand(ids, idle)
+local function hand(ids, idle, counter)
   if #ids == 0 then
     return
   end
@@ -63,6 +70,10 @@ local function hand(ids, idle)
   end
   command[#command + 1] = 'IDLE'
   command[#command + 1] = idle
+  if counter then
+    command[#command + 1] = 'RETRYCOUNT'
+    command[#command + 1] = counter
+  end
   command[#command + 1] = 'JUSTID'
   local claimed = redis.call(unpack(command))
   for _, id in ipairs(claimed) do
@@ -74,11 +85,14 @@ end
 
 hand(resting, ARGV[8])
 hand(suspects, ARGV[9])
+for _, id in ipairs(waiting) do
+  hand({id}, ARGV[8], counters[id])
+end
 count('taken', taken)
 count('suspects', charges)
 count('lost', lost)
 if taken > 0 then
-  redis.call('RPUSH', KEYS[6], ARGV[12])
-  redis.call('PEXPIRE', KEYS[6], ARGV[13])
+  redis.call('RPUSH', KEYS[8], ARGV[12])
+  redis.call('PEXPIRE', KEYS[8], ARGV[13])
 end
 return results

@@ -1,6 +1,9 @@
--- The rows of one owner's entries, and whether a sweep may act on them; goes between fence.lua and its user.
+-- The rows of one owner's entries, and whether a sweep may act on them; goes between fence.lua and its user,
+-- behind waiting.lua.
 --
 -- KEYS  4  lease of the owner's instance
+--       5  hash of waiting records
+--       6  hash of stories
 -- ARGV  3  consumer: who must own each entry; empty for entries without an owner
 --       4  1 if the owner's instance must have no lease
 --       5  least idle time of an entry that is held, ms; -1: it is not to be touched
@@ -32,7 +35,7 @@ local function weigh(fields)
 end
 
 -- Returns nil if nothing may be done with an entry; else true if it is a suspect or is to become one, true if
--- it is still held, and its counter.
+-- it is still held, and its counter. What is held and recorded was not started: it is no suspect.
 local function judge(id)
   if lives then
     return nil
@@ -55,5 +58,5 @@ local function judge(id)
   if held_ms < 0 or idle < held_ms then
     return nil
   end
-  return true, true, counter
+  return not is_waiting(id, owner, counter), true, counter
 end

@@ -11,7 +11,7 @@ from support_servers import Server
 
 from rsq.streams import beat, keys
 from rsq.streams.fleet import drain_order
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group
 
 STREAM, GROUP = "events", "workers"
 LEASE_MS = 60_000  # no lease runs out, and nothing grows old enough to be renewed, while a test stands still
@@ -206,3 +206,15 @@ def test_a_word_in_the_inbox(client: redis.Redis) -> None:
     assert beat.heard(ask(client, beat.listen(WHO, 0.01))) is None
     client.rpush(keys.inbox(STREAM, GROUP, "web-1"), "3")
     assert beat.heard(ask(client, beat.listen(WHO, 1))) == b"3"
+
+
+def test_what_waits_in_a_slot_without_a_process_rests_uncharged(client: redis.Redis) -> None:
+    """It was not started: other slots go on with the attempt that came next."""
+    ids = hold(client, "web-1:1", 3)
+    ask(client, Group(STREAM, GROUP, "web-1:1").let_wait({ids[0]: (3, 60.0), ids[1]: (1, 0.0)}))
+    said = say(client, slots=(0,), gone=(1,))
+    assert said.let_go == (1,)
+    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 10, "web-1:1")
+    found = [(row["time_since_delivered"] >= SUSPECT_MS, row["times_delivered"]) for row in rows]
+    assert found == [(False, 2), (False, 0), (True, 1)]
+    assert all(row["time_since_delivered"] >= RESTING_MS for row in rows)

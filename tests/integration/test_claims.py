@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from support_servers import Server
 
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Claimed, Group, Pending, pack, pending_rows
+from rsq.streams.group import RESTING_MS, SUSPECT_MS, Claimed, Group, Pending, pack, pending_rows, taken
 from rsq.streams.lease import Term, acquire, release, term
+from rsq.streams.waiting import Wait
 
 STREAM, GROUP = "events", "workers"
 US, THEM = "web-1:0", "web-2:0"
@@ -87,7 +88,7 @@ def test_what_was_handed_back_rests_until_it_is_taken(bench: Bench, suspect: boo
     (row,) = pending_rows(bench.run(bench.us.resting(10)))
     assert (row.rests, row.is_suspect, row.counter) == (True, suspect, 1)
     assert 0 <= row.idle_ms - (SUSPECT_MS if suspect else RESTING_MS) < 10_000
-    assert bench.run(bench.them.take({bench.entry: 2}, owner=US)) == [Claimed.DONE]
+    assert taken(bench.run(bench.them.take({bench.entry: 2}, owner=US))) == [Wait(0, 0, 0)]
     row_now = bench.row()
     assert row_now is not None
     assert (row_now.consumer, row_now.rests, row_now.counter) == (THEM.encode(), False, 2)

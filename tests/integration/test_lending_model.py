@@ -13,8 +13,9 @@ from typing import Any
 
 from support_servers import Server
 
-from rsq.streams.group import Group, pack
+from rsq.streams.group import Group, pack, taken
 from rsq.streams.lending import Lending, Row, rows
+from rsq.streams.waiting import Wait
 
 STREAM, GROUP, OWNER, OTHERS = "events", "workers", "test:0", ("test:1", "test:2")
 
@@ -193,7 +194,7 @@ class Model:
         group = Group(STREAM, GROUP, consumer)
         resting = self.run(group.resting(1000))
         codes = self.run(group.take({row[0]: row[3] + 1 for row in resting})) if resting else []
-        return [row[0] for row, code in zip(resting, codes, strict=True) if code == 1]
+        return [row[0] for row, code in zip(resting, taken(codes), strict=True) if isinstance(code, Wait)]
 
     def receive(self, who: str) -> None:
         for entry in self.take(who):

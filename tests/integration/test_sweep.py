@@ -13,9 +13,10 @@ from rsq.ipc.cells import Keep
 from rsq.ipc.fence import boot_time
 from rsq.streams import keys, lease
 from rsq.streams.beat import Beat
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group, taken
 from rsq.streams.letter import parse, write_command
 from rsq.streams.sweeping import Claim, Moved, Steps, moved
+from rsq.streams.waiting import Wait
 from rsq.supervisor.leading import Lead
 from rsq.supervisor.sweep import PAGE, Deposed
 
@@ -55,6 +56,57 @@ def test_what_a_lost_host_had_handed_back_is_not_charged(field: Field) -> None:
         (True, False, 0)
     ] * 3
     assert field.swept() == {"taken": 3}
+
+
+def wait(field: Field, owner: str, ids: list[bytes], attempt: int, left_s: float = 60.0) -> None:
+    """Let entries wait that an owner has in hand, as long ago as it takes to be taken for lost."""
+    field.call(Group(STREAM, GROUP, owner).let_wait(dict.fromkeys(ids, (attempt, left_s))))
+    field.set(owner, ids, LEASE_MS, attempt)
+
+
+def test_what_a_lost_host_let_wait_is_not_charged(field: Field) -> None:
+    """However many attempts are used up: the one that its counter names was not started."""
+    field.host("web-1", {0: "idle"})
+    field.host("web-3", {0: "busy"})
+    waits, runs = field.hold("web-3:0", 3), field.hold("web-3:0", 3)
+    wait(field, "web-3:0", waits[:2], 2)
+    wait(field, "web-3:0", waits[2:], MOST)
+    wait(field, "web-3:0", runs[:1], 1)  # another counter than now: written by an older version, run since
+    field.set("web-3:0", runs[:1], LEASE_MS, 2)
+    field.set("elsewhere:0", runs[1:2], 0, 1)
+    wait(field, "elsewhere:0", runs[1:2], 1)  # it was another's then
+    field.set("web-3:0", runs[1:2], LEASE_MS, 1)
+    field.call(Group(STREAM, GROUP, "web-3:0").let_wait({runs[2]: (1, 60.0)}))
+    field.call(Group(STREAM, GROUP, "web-3:0").claim({runs[2]: 1}))  # about to run
+    field.set("web-3:0", runs[2:], LEASE_MS, 1)
+    field.die("web-3")
+    field.sweep()
+    rows = field.rows()
+    assert {row.consumer for row in rows.values()} == {b"web-1:0"}
+    assert [(rows[entry].is_suspect, rows[entry].counter) for entry in waits] == [
+        (False, 1), (False, 1), (False, MOST - 1),
+    ]  # fmt: skip
+    assert [(rows[entry].is_suspect, rows[entry].counter) for entry in runs] == [
+        (True, 2), (True, 1), (True, 1),
+    ]  # fmt: skip
+    assert field.swept() == {"taken": 6, "suspects": 3}
+    worker = Group(STREAM, GROUP, "web-1:0")
+    (reply,) = field.call(worker.take({entry: rows[entry].counter + 1 for entry in waits}))
+    for found in taken(reply):
+        assert isinstance(found, Wait)
+        assert 50_000 < found.left_ms <= 60_000
+
+
+def test_records_of_what_is_not_pending_are_removed(field: Field) -> None:
+    """Whoever acknowledged it; what still waits keeps its own."""
+    field.host("web-1", {0: "busy"})
+    ids = field.hold("web-1:0", 40)
+    wait(field, "web-1:0", ids, 2)
+    field.ask("HSET", keys.stories(STREAM, GROUP), ids[0], "one", ids[1], "two", "0-1", "three")
+    field.ask("XACK", STREAM, GROUP, *ids[1:30])
+    field.sweep()
+    assert set(field.ask("HKEYS", keys.waiting(STREAM, GROUP))) == {ids[0], *ids[30:]}
+    assert field.ask("HKEYS", keys.stories(STREAM, GROUP)) == [ids[0]]
 
 
 def test_nothing_is_taken_from_the_living_nor_too_early(field: Field) -> None:

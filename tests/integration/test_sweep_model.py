@@ -31,8 +31,9 @@ from support_sweep import (
 )  # fmt: skip
 
 from rsq.streams import fleet, keys, lease
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group, Pending
+from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group, Pending, taken
 from rsq.streams.letter import parse, write_command
+from rsq.streams.waiting import Wait
 from rsq.supervisor.plan import seat
 from rsq.supervisor.sweep import Deposed, Sweeper
 
@@ -212,9 +213,9 @@ class Model(RuleBasedStateMachine):
         page = {row.entry: row.counter + 1 for row in mine if not row.is_suspect}
         if page:
             (codes,) = self.field.call(group.take(page))
-            for entry, code in zip(page, codes, strict=True):
-                if code == 1:
-                    self.hands[who][entry] = page[entry]
+            got = {e: page[e] for e, code in zip(page, taken(codes), strict=True) if isinstance(code, Wait)}
+            self.field.call(group.claim(got))  # they may be started at any moment
+            self.hands[who] |= got
         elif suspects := [row for row in mine if row.counter < MOST]:
             row = suspects[0]
             ((code,),) = self.field.call(group.claim_suspect(row.entry, row.counter + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from rsq.worker.recovery import to_bury
 from rsq.worker.router import Route
 from rsq.worker.shelf import Letter, Shelf
 from rsq.worker.spec import Reading, Retries, Source, Spec, Work
+from rsq.worker.stories import Stories
 from rsq.worker.ways import Ways
 
 DONE, CULPRIT, NEXT = b"1-0", b"2-0", b"3-0"
@@ -40,6 +42,8 @@ WAYS = Ways(Handler("app:handle", (Route((), print),)), SPEC)
 class Line:
     """A session on which all is well, until it breaks."""
 
+    term = 0
+
     def __init__(self, pending: dict[bytes, int], works_for: int = 1000) -> None:
         self.pending, self.works_for = pending, works_for
 
@@ -53,7 +57,7 @@ class Line:
 
     def call(self, *commands: bytes) -> list[Any]:
         self.settle()
-        return [[] for _ in commands]
+        return [Lost("nothing is kept there") if b"HMGET" in command else [] for command in commands]
 
     def settle(self) -> None:
         self.works_for -= 1
@@ -82,6 +86,9 @@ class Desk:
     def row_of(self, _entry: object) -> int:
         return 0
 
+    def keep(self, letter: Letter) -> None:
+        pass
+
     def bury(self, letters: dict[int, Letter]) -> None:
         self.buried += [letter.entry for letter in letters.values()]
 
@@ -104,6 +111,7 @@ def _backlog(raw: memoryview, line: Line) -> tuple[Backlog, Shelf, Slot]:
             shelf,
             cast("Any", Desk()),
             Batcher({}),
+            Stories(Path("/nowhere/stories")),
         ),
         shelf,
         slot,

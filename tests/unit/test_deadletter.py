@@ -102,13 +102,15 @@ def test_no_content_raises(fields: list[bytes], changed: dict[str, bytes]) -> No
     assert found is None or len(found.fields) > 0
 
 
-def test_the_command_names_both_keys_and_all_arguments() -> None:
+def test_the_command_names_its_keys_and_all_arguments() -> None:
     eval_, script, count, *rest = write_command(
         "s\udcff", "d", "g", "c:0", b"1-1", attempts=3, reason="crash: SIGSEGV", first_ms=1, last_ms=2
     )
-    assert (eval_, count) == (b"EVAL", b"2")
+    assert (eval_, count) == (b"EVAL", b"4")
     assert script.startswith(b"--")
-    assert rest == [b"s\xff", b"d", b"g", b"c:0", b"1-1", b"3", b"crash: SIGSEGV", b"", b"", b"1", b"2"]
+    kept = [b"rsq:{s\xff}:g:waiting", b"rsq:{s\xff}:g:stories"]
+    assert rest[:4] == [b"s\xff", *kept, b"d"]
+    assert rest[4:] == [b"g", b"c:0", b"1-1", b"3", b"crash: SIGSEGV", b"", b"", b"1", b"2"]
 
 
 def test_long_stories_are_cut_in_the_middle() -> None:

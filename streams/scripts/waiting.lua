@@ -1,0 +1,44 @@
+-- Waiting records, of entries that are held and not started. Goes in front of the scripts that use them, behind
+-- a line that says which of their KEYS these are.
+--
+-- WAITING  hash of entry id -> "<due> <counter> <attempts> <outcome> <consumer>"
+--            due       it waits until then, server's time in ms
+--            counter   delivery counter when the record was written; another one: it is out of date
+--            attempts, outcome  0, or those of an entry that waits for its dead letter
+--            consumer  who has written it; owned by another: the entry may have been started since
+-- STORIES  hash of entry id -> story of a dead letter that could not be written yet
+--
+-- No record is needed for anything: without one, an entry may have been started. So a server that refuses to
+-- keep it, or a user who may not write it, is no error.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Returns the parts of a record, nil without one.
+local function record_of(id)
+  local text = redis.pcall('HGET', WAITING, id)
+  if type(text) ~= 'string' then
+    return nil
+  end
+  local due, counter, attempts, outcome, consumer = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+  return due and {due = tonumber(due), counter = tonumber(counter), attempts = tonumber(attempts),
+    outcome = tonumber(outcome), consumer = consumer}
+end
+
+-- Tell whether an entry that its owner holds has certainly not been started.
+local function is_waiting(id, owner, counter)
+  local found = record_of(id)
+  return found ~= nil and found.consumer == owner and found.counter == counter
+end
+
+local function record(id, due, counter, attempts, outcome, consumer)
+  local text = string.format('%.0f %.0f %d %d %s', due, counter, attempts, outcome, consumer)
+  redis.pcall('HSET', WAITING, id, text)
+end
+
+local function forget(id)
+  redis.pcall('HDEL', WAITING, id)
+  redis.pcall('HDEL', STORIES, id)
+end
