@@ -160,7 +160,7 @@ class Steps:
 
         Arguments:
             which: waiting or stories.
-            cursor: 0 to begin with; 0 is returned when all were looked at.
+            cursor: 0 to begin with; 0 is returned when all were looked at, -1 when it cannot be done.
             count: how many to look at, about.
         """
         return self._eval(_FENCE + waiting.script(4, 5) + _TIDY, self._records, cursor, count, which)

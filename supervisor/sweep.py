@@ -40,7 +40,7 @@ TELL_HOLD_S = 3600.0
 BEHIND_MS = 3_600_000  # a group that is so far behind is said to hold trimming back
 TIDY_TURNS = 20  # pages of records in one pass, while some are out of date
 _START = b"-"
-_ALL = b"0"
+_ALL, _NEVER = b"0", b"-1"
 _NOBODY = Claim(b"", "", False, -1, 0)
 
 
@@ -372,6 +372,8 @@ class Sweeper:
         """Remove records and stories of entries that are pending no more."""
         for which, cursor in self._scans.items():
             for _ in range(TIDY_TURNS):
+                if cursor == _NEVER:
+                    break
                 (reply,) = self._ask(steps.tidy(which, cursor, PAGE))
                 self._scans[which] = cursor = bytes(reply[0])
                 if cursor == _ALL or not reply[1]:

@@ -1,7 +1,8 @@
 """The batcher: entries that wait to be handled together. Pure: it is told the time.
 
 What is gathered here is pending and known to nobody else in the pool: a process that dies with it leaves
-entries that were on their way. A call is due when it is full, when the first of its entries has waited for
+entries that were on their way. What has waited for a second has a waiting record in Redis, so that the loss
+of this host charges it nothing. A call is due when it is full, when the first of its entries has waited for
 long enough, or at once for an entry that has to run alone: one of those that were in a call which went wrong
 with somebody's fault.
 """
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from ..streams.entry import Raw
 from .router import Gather
+
+RECORD_S = 1.0  # a handler that keeps its entries waiting for longer is worth a command for each
 
 
 class Item(NamedTuple):
@@ -46,11 +50,13 @@ class Batcher:
         gathers: what each handler gathers, by a key of the caller's.
         alone: ids of entries that have to run alone, whenever they come.
         asked: the value of `Runner.asked` at which all of these were known to be ours.
+        recorded: ids of those that have a waiting record: it has to be removed before they run.
     """
 
     gathers: dict[int, Gather]
     alone: set[bytes] = field(default_factory=set)
     asked: float = 0.0
+    recorded: set[bytes] = field(default_factory=set)
     _single: deque[Load] = field(default_factory=deque)
     _many: dict[int, deque[Item]] = field(default_factory=dict)
 
@@ -69,6 +75,13 @@ class Batcher:
         if self._single:
             return 0.0
         return min((self._due(key) for key, items in self._many.items() if items), default=None)
+
+    @property
+    def wake(self) -> float | None:
+        """Return when a call is due, or a waiting record, in monotonic seconds; None while nothing waits."""
+        if self._single:
+            return 0.0
+        return min((self._look(key) for key, items in self._many.items() if items), default=None)
 
     @property
     def missing(self) -> int:
@@ -100,6 +113,15 @@ class Batcher:
                 return Load(key, [items.popleft() for _ in range(count)])
         return None
 
+    def to_record(self, now: float) -> list[Item]:
+        """Return what has waited for long and will go on waiting, and has no waiting record."""
+        found = []
+        for key, items in self._many.items():
+            if items and self._due(key) > now:
+                old = takewhile(lambda item: item.since <= now - RECORD_S, items)
+                found += [item for item in old if item.entry[0] not in self.recorded]
+        return found
+
     def put_back(self, load: Load) -> None:
         """Let entries wait again that were taken and could not be run."""
         if len(load.items) == 1 and load.items[0].entry[0] in self.alone:
@@ -112,11 +134,20 @@ class Batcher:
         items = self._items()
         self._single.clear()
         self._many.clear()
+        self.recorded.clear()
         return items
 
     def _items(self) -> list[Item]:
         found = [item for load in self._single for item in load.items]
         return found + [item for items in self._many.values() for item in items]
+
+    def _look(self, key: int) -> float:
+        """Return when to look at what a handler has gathered."""
+        items, due = self._many[key], self._due(key)
+        if due <= items[0].since + RECORD_S:
+            return due
+        new = next((item.since for item in items if item.entry[0] not in self.recorded), due)
+        return min(due, new + RECORD_S)
 
     def _due(self, key: int) -> float:
         items, gather = self._many[key], self.gathers[key]

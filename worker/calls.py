@@ -27,8 +27,9 @@ from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
 from ..streams.entry import Message, Raw
 from ..streams.envelope import Envelope
-from ..streams.group import Group
+from ..streams.group import Claimed, Group
 from ..streams.serializers import Serializer
+from ..streams.wire import Lost
 from .alarm import Alarm
 from .batcher import Batcher, Item, Load, said_done
 from .books import Books
@@ -36,7 +37,7 @@ from .controls import Controls
 from .failures import Failures
 from .once import Once
 from .recovery import ACKED
-from .session import Session
+from .session import Refused, Session
 from .verdict import BreakerOpen, Duplicate, NotDone, as_decode_error, describe, judge, story
 from .ways import Way, Ways
 
@@ -175,6 +176,9 @@ class Calls:
 
     def run(self, load: Load) -> None:
         """Handle the entries of a load, together; they wait again when the worker may not go on."""
+        load = self._without_records(load)
+        if not load.items:
+            return
         if self._once is not None:
             load = self._without_copies(load, self._once)
         ids = [item.entry[0] for item in load.items]
@@ -202,6 +206,35 @@ class Calls:
         self._batcher.alone |= alone & {entry for entry, code in outcomes if code == Outcome.DEFERRED}
         self._settle(number, ids, attempts, self._books.row_of(load.items[0].entry))
         self._desk[D.HELD] = len(self._batcher)
+
+    def record_waiting(self, now: float) -> None:
+        """Write waiting records of what has been gathered for long, with the next write.
+
+        Arguments:
+            now: monotonic seconds.
+        """
+        items = self._batcher.to_record(now)
+        if items:
+            rows = {item.entry[0]: (item.attempt, 0.0) for item in items}
+            self._batcher.recorded |= rows.keys()
+            self._session.owe(self._journal.number, self._group.let_wait(rows))
+
+    def _without_records(self, load: Load) -> Load:
+        """Remove the waiting records of a load; return it without what may be others' by now."""
+        recorded = self._batcher.recorded
+        attempts = {item.entry[0]: item.attempt for item in load.items if item.entry[0] in recorded}
+        if not attempts:
+            return load
+        try:
+            results = self._session.must(self._group.claim(attempts))
+        except (Lost, Refused):
+            self._batcher.put_back(load)
+            raise
+        recorded.difference_update(attempts)
+        others = (Claimed.NOT_OURS, Claimed.GONE)
+        gone = {entry for entry, code in zip(attempts, results, strict=True) if code in others}
+        self._claim_again([item for item in load.items if item.entry[0] in gone])
+        return Load(load.key, [item for item in load.items if item.entry[0] not in gone])
 
     def _without_copies(self, load: Load, once: Once) -> Load:
         """Return a load without the copies of its own entries: they wait for the outcome of the first."""

@@ -83,15 +83,9 @@ class Consumer:
         slot.desk.view[D.MOST] = ways.most
         self._group = Group(spec.source.stream, spec.source.group, name)
         self._session = Session(
-            spec.source.target,
-            name,
-            slot.desk,
-            slot.ledger,
-            controls.watch,
-            controls.look,
-            controls.stopping,
-            fence,
-        )
+            spec.source.target, name, slot.desk, slot.ledger, controls.watch, controls.look,
+            controls.stopping, fence,
+        )  # fmt: skip
         real = slot.desk.real
         self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
         self._shelf = Shelf(slot.waiting)
@@ -106,8 +100,7 @@ class Consumer:
         alarm = Alarm(ways.alarm_s, slot.journal, controls)
         self._calls = Calls(
             spec.source.stream, slot, ways, serializer, self._group, self._session, failures, alarm,
-            self._books, controls, fence, nudge, self._batcher, self.backlog.claim_again,
-            envelope, once,
+            self._books, controls, fence, nudge, self._batcher, self.backlog.claim_again, envelope, once,
         )  # fmt: skip
         self._runner = Runner(
             spec, slot, ways, serializer, self._group, self._session, failures, alarm, self._books, controls,
@@ -248,6 +241,7 @@ class Consumer:
 
     def _run_waiting(self, now: float) -> bool:
         """Handle what has waited for its company, its time or its breaker; False if nothing has to be run."""
+        self._calls.record_waiting(now)
         most = self._pace.count(self._spec.reading.batch_max)
         if load := self._batcher.take(now, hurry=self._must_hurry):
             self._note_more()
@@ -346,7 +340,7 @@ class Consumer:
         """Return how long nothing has to be done but to read: no longer than until the next retry."""
         block_s = _POLL_EMPTY_S if self._spec.reading.until_empty else self._spec.reading.block_s
         audit = self._audits[0] if self._audits and self._read is None else None
-        for due in (self._shelf.next_due, self._batcher.due, audit):
+        for due in (self._shelf.next_due, self._batcher.wake, audit):
             if due is not None:
                 block_s = min(block_s, due - now)
         if self._guard is not None:

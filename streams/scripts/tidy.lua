@@ -8,12 +8,12 @@
 --       4  how many to look at, about
 --       5  which of both: waiting or stories
 --
--- Returns  cursor: 0 when all were looked at; how many were removed
+-- Returns  cursor: 0 when all were looked at, -1 when it cannot be done; how many were removed
 
 local function tidy(key)
   local reply = redis.pcall('HSCAN', key, ARGV[3], 'COUNT', ARGV[4])
-  if reply.err then  -- not a hash, or not allowed: nothing of ours is there, or it stays
-    return '0', 0
+  if reply.err then  -- not a hash, or the user may not do that
+    return '-1', 0
   end
   local removed = 0
   for at = 1, #reply[2], 2 do

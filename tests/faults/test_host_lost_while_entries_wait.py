@@ -34,7 +34,7 @@ DOWN = """
 
 def wait_recorded(pool: Pool, count: int) -> None:
     """Wait until so many entries are recorded as waiting."""
-    until(lambda: pool.redis.hlen(RECORDS) == count, f"{count} records")
+    until(lambda: pool.redis.hlen(RECORDS) == count, f"{count} waiting records")
 
 
 def test_retries_get_their_attempt_when_they_are_due(make_pool: Callable[..., Pool]) -> None:
@@ -127,3 +127,36 @@ def test_an_entry_whose_retry_runs_is_charged(make_pool: Callable[..., Pool]) ->
     assert fleet.swept() == {"buried": 1}
     assert other.stop() == 0
     fleet.assert_exact([entry], dead={entry: 2})
+
+
+def test_what_waits_for_company_is_charged_nothing(make_pool: Callable[..., Pool]) -> None:
+    """Entries that a batch handler has gathered for a while; their records go before they run."""
+    handler = """
+        from rsq import Router
+        handle = Router()
+        @handle.batch("mail", size=50, wait=3600)
+        def mails(messages):
+            assert not redis.Redis.from_url(os.environ["STREAMS"]).hlen("rsq:{events}:workers:waiting")
+            for message in messages:
+                started(message)
+                ledger().hset("attempts", message.id, message.attempt)
+                finished(message)
+            return messages
+        """
+    options = ("--lease", "4", "--max-attempts", "1")
+    lost = make_pool(handler, "--instance", "lost", *options)
+    other = make_pool(handler, "--instance", "other", *options, STREAMS=lost.server.url)
+    fleet = Fleet(other, lost)
+    lost.start()
+    ids = lost.push(numbers(20), "mail")
+    wait_recorded(lost, 20)
+    other.start()
+    fleet.lose(lost)
+    until(lambda: set(fleet.owners().values()) == {"other:0"}, "all of them on the other host")
+    assert fleet.swept() == {"taken": 20}
+    ids += other.push(numbers(30), "mail")
+    other.wait_finished(ids)
+    other.wait_settled()
+    assert other.hash("attempts") == dict.fromkeys(ids, 1)
+    assert other.stop() == 0
+    fleet.assert_exact(ids)

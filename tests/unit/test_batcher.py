@@ -53,6 +53,23 @@ def test_handlers_gather_for_themselves() -> None:
     assert batcher.ids == {b"2-0"}
 
 
+def test_what_waits_for_long_is_recorded_once() -> None:
+    """Not before it has waited for a second, and not when its call is due."""
+    batcher = Batcher(GATHERS)
+    batcher.add(1, entries(1), 10.0)
+    batcher.add(0, entries(2), 10.0)
+    assert (batcher.to_record(10.9), batcher.wake) == ([], 11.0)
+    (item,) = batcher.to_record(11.0)
+    assert item.entry[0] == b"1-0"
+    batcher.recorded.add(b"1-0")
+    assert ids(batcher.take(11.0)) == [b"2-0"]
+    assert (batcher.to_record(14.9), batcher.wake) == ([], 15.0)
+    batcher.add(1, entries(3), 14.9)
+    assert batcher.wake == 0.0
+    batcher.clear()
+    assert batcher.recorded == set()
+
+
 def test_who_has_to_run_alone_does_so_at_once() -> None:
     batcher = Batcher(GATHERS)
     batcher.alone |= {b"2-0", b"3-0"}
