@@ -130,3 +130,26 @@ def test_worker_killed(make_own_pool: Callable[..., Pool], own_server: Server) -
     until(lambda: not list(pool.runtime.glob("*.letters-*")), "no story left")
     assert pool.stop() == 0
     pool.assert_exact(ids, dead=dict.fromkeys(ids, 1))
+
+
+def test_redis_is_away(make_own_pool: Callable[..., Pool], own_server: Server) -> None:
+    """The pool ends without it, and the next one on this host has the stories from the file."""
+    pool = make_own_pool(HANDLER, "--max-attempts", "1", "--lease", "60")
+    pool.start()
+    ids = pool.push(numbers(1))
+    pool.wait_started(ids[0])
+    own_server.stop()
+    pool.books.set("go", 1)
+    pool.wait_log(f"entry {ids[0]} cannot be dead-lettered")
+    assert pool.stop() == 0
+    assert "dead-lettered after" not in pool.log()
+    own_server.start()
+    pool.start()
+    until(lambda: pool.dead().keys() == set(ids), "the letter")
+    pool.wait_log(f"entry {ids[0]} dead-lettered")
+    (letter,) = pool.dead().values()
+    assert (letter.reason, letter.attempts, letter.error) == ("max_attempts", 1, "ValueError: boom")
+    assert "in handle" in letter.traceback
+    pool.wait_settled()
+    assert pool.stop() == 0
+    pool.assert_exact(ids, dead=dict.fromkeys(ids, 1))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import psutil
-from support_pool import Pool, until
+from support_pool import Pool, accounted, until
 from support_servers import end, stand_still_below
 
 from rsq.ipc.cells import K
@@ -38,8 +38,7 @@ class Fleet:
 
     def swept(self) -> dict[str, int]:
         """Return what the sweeps have done to the group."""
-        found: Any = self.any.redis.hgetall(keys.swept("events", "workers"))
-        return {name.decode(): int(count) for name, count in found.items()}
+        return self.any.swept()
 
     def leader(self) -> str:
         """Return the instance that leads; empty when nobody does."""
@@ -90,6 +89,8 @@ class Fleet:
         assert counted["HANDLED"] == len(everything) - len(dead)
         assert counted["DEAD"] + buried == len(dead)
         assert counted["LOST"] + lost == 0
+        found = accounted(counted, self.swept(), self.any.pending(), self.any.unread())
+        assert sum(found.values()) == len(everything), found
 
 
 def family(pool: Pool) -> list[int]:

@@ -16,7 +16,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Batch
 from rsq.ipc.ledger import BATCH_BOUNDS, DEAD, C
 from rsq.ipc.segment import Segment
+from rsq.streams import keys
 from rsq.streams.deadletter import DeadLetters
 from rsq.streams.letter import DeadLetter
 from rsq.streams.producer import Producer
@@ -601,6 +602,30 @@ class Pool:
         assert counted["HANDLED"] == len(everything) - len(dead) - len(lost) - len(copies)
         assert (counted["DEAD"], counted["LOST"]) == (len(dead), len(lost))
         assert counted["DUPLICATES"] == len(copies)
+        found = accounted(counted, self.swept(), self.pending(), self.unread())
+        assert sum(found.values()) == len(everything), found
+
+    def swept(self) -> dict[str, int]:
+        """Return what sweeps have done to the group, as Redis has it."""
+        found: Any = self.redis.hgetall(keys.swept(self.stream, self.group))
+        return {name.decode(): int(count) for name, count in found.items()}
+
+
+def accounted(
+    counted: Mapping[str, int], swept: Mapping[str, int], pending: int, unread: int
+) -> dict[str, int]:
+    """Return the parts that are all entries of the stream together, as docs/metrics.md names them.
+
+    Arguments:
+        counted: as `Pool.counters` returns it, of all pools.
+        swept: as `Pool.swept` returns it.
+        pending, unread: of the group.
+    """
+    names = {"handled": "HANDLED", "duplicates": "DUPLICATES", "ignored": "IGNORED"}
+    slots = {name: counted.get(counter, 0) for name, counter in names.items()}
+    slots |= {"dead_lettered": counted.get("DEAD", 0), "lost": counted.get("LOST", 0)}
+    sweeps = {"buried": swept.get("buried", 0), "swept_lost": swept.get("lost", 0)}
+    return slots | sweeps | {"pending": pending, "unread": unread}
 
 
 def numbers(count: int) -> list[dict[str, int]]:

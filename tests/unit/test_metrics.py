@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
+from support_pool import accounted
 from support_shared import child, shared, stay
 
 from rsq.ipc.breakers import Row, Shown, State
-from rsq.ipc.cells import CHARGED, D, DeskState, P, PoolState, S, SeatState
+from rsq.ipc.cells import CHARGED, D, DeskState, P, PoolState, S, SeatState, Swept
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Journal, Kind, Outcome
 from rsq.ipc.ledger import DEAD, EVENTS_MAX, C, Events
@@ -608,3 +609,13 @@ def test_a_young_pool_has_no_minute_to_average_over(segment: Segment) -> None:
     segment.pool.real[P.HEARTBEAT], segment.pool.real[P.STARTED] = NOW - 1, EPOCH - 10
     seen = snapshot(segment, NOW, EPOCH).slots[0]
     assert (seen.came, seen.went) == (10.0, 5.0)
+
+
+def test_the_sum_that_is_documented_is_the_one_that_every_fault_test_checks() -> None:
+    """Each of its parts, and no other."""
+    text = DOCS.read_text()
+    (line,) = re.findall(
+        r"^    (handled .*)\n      = entries of the stream since the group's start$", text, re.MULTILINE
+    )
+    assert line.split(" + ") == list(accounted({}, {}, 0, 0))
+    assert {"buried", "lost"} <= {what.name.lower() for what in Swept}
