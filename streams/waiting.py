@@ -45,21 +45,30 @@ class Record(NamedTuple):
     """A record as it is kept. See `scripts/waiting.lua`."""
 
     due_ms: int
+    delay_ms: int
     counter: int
     attempts: int
     outcome: int
     consumer: bytes
+
+    def left_ms(self, now_ms: int) -> int:
+        """Return for how long the entry still waits.
+
+        Arguments:
+            now_ms: the server's time, Unix ms. It may have been set back: no wait becomes longer by that.
+        """
+        return max(0, min(self.due_ms - now_ms, self.delay_ms))
 
 
 def parse(reply: Any) -> Record | None:
     """Return a record from what HGET or HMGET returns for it, None without one and for what is none."""
     if not isinstance(reply, bytes):
         return None
-    parts = reply.split(b" ", 4)
-    if len(parts) < 5 or not all(part.isdigit() for part in parts[:4]):
+    parts = reply.split(b" ", 5)
+    if len(parts) < 6 or not all(part.isdigit() for part in parts[:5]):
         return None
-    due, counter, attempts, outcome = map(int, parts[:4])
-    return Record(due, counter, attempts, outcome, parts[4])
+    due, delay, counter, attempts, outcome = map(int, parts[:5])
+    return Record(due, delay, counter, attempts, outcome, parts[5])
 
 
 def unstarted(rows: Sequence[tuple[bytes, bytes, int]], replies: Sequence[Any]) -> dict[bytes, Record]:

@@ -120,13 +120,14 @@ class Backlog(Intake):
         found = {}
         for entry, record in missing.items():
             dead = record.outcome in REASONS
-            if (dead or record.due_ms > now_ms) and table.free:
+            left_ms = record.left_ms(now_ms)
+            if (dead or left_ms) and table.free:
                 value = (
                     to_bury(min(record.attempts, COUNT_MAX), Outcome(record.outcome))
                     if dead
                     else record.counter
                 )
-                found[entry] = value, now + max(0, record.due_ms - now_ms) / 1000
+                found[entry] = value, now + left_ms / 1000
                 table.put(entry, *found[entry])
         return found
 

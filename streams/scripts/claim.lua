@@ -35,20 +35,20 @@
 local stream, group, owner, consumer = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local idle, payload, least, below = ARGV[4], ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7])
 local records = ARGV[8]
-local time = now_ms()
 
 local function note(id, counter, left)
   if records == 'drop' then
     forget(id)
   elseif records == 'put' then
-    record(id, time + left, counter, 0, 0, consumer)
+    record(id, left, counter, 0, 0, consumer)
   elseif records == 'take' then
     local old = record_of(id)
     if not old or old.counter ~= tonumber(counter) then
-      old = {due = time, attempts = 0, outcome = 0}
+      old = {due = 0, delay = 0, attempts = 0, outcome = 0}
     end
-    record(id, old.due, counter, old.attempts, old.outcome, consumer)
-    return {math.max(0, old.due - time), old.attempts, old.outcome}
+    left = math.max(0, math.min(old.due - now_ms(), old.delay))
+    record(id, left, counter, old.attempts, old.outcome, consumer)
+    return {left, old.attempts, old.outcome}
   end
 end
 

@@ -23,6 +23,6 @@ if not row then
   return 0
 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', 0, 'RETRYCOUNT', ARGV[4], 'JUSTID')
-record(ARGV[3], now_ms(), ARGV[4], ARGV[5], ARGV[6], ARGV[2])
+record(ARGV[3], 0, ARGV[4], ARGV[5], ARGV[6], ARGV[2])
 redis.pcall('HSET', STORIES, ARGV[3], ARGV[7])
 return 1

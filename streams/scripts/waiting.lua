@@ -1,8 +1,9 @@
 -- Waiting records, of entries that are held and not started. Goes in front of the scripts that use them, behind
 -- a line that says which of their KEYS these are.
 --
--- WAITING  hash of entry id -> "<due> <counter> <attempts> <outcome> <consumer>"
+-- WAITING  hash of entry id -> "<due> <delay> <counter> <attempts> <outcome> <consumer>"
 --            due       it waits until then, server's time in ms
+--            delay     how long that was when the record was written, ms: no clock that is set back makes it longer
 --            counter   delivery counter when the record was written; another one: it is out of date
 --            attempts, outcome  0, or those of an entry that waits for its dead letter
 --            consumer  who has written it; owned by another: the entry may have been started since
@@ -22,9 +23,10 @@ local function record_of(id)
   if type(text) ~= 'string' then
     return nil
   end
-  local due, counter, attempts, outcome, consumer = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
-  return due and {due = tonumber(due), counter = tonumber(counter), attempts = tonumber(attempts),
-    outcome = tonumber(outcome), consumer = consumer}
+  local due, delay, counter, attempts, outcome, consumer = string.match(text,
+    '^(%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  return due and {due = tonumber(due), delay = tonumber(delay), counter = tonumber(counter),
+    attempts = tonumber(attempts), outcome = tonumber(outcome), consumer = consumer}
 end
 
 -- Tell whether an entry that its owner holds has certainly not been started.
@@ -33,8 +35,8 @@ local function is_waiting(id, owner, counter)
   return found ~= nil and found.consumer == owner and found.counter == counter
 end
 
-local function record(id, due, counter, attempts, outcome, consumer)
-  local text = string.format('%.0f %.0f %d %d %s', due, counter, attempts, outcome, consumer)
+local function record(id, delay, counter, attempts, outcome, consumer)
+  local text = string.format('%.0f %.0f %.0f %d %d %s', now_ms() + delay, delay, counter, attempts, outcome, consumer)
   redis.pcall('HSET', WAITING, id, text)
 end
 

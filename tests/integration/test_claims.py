@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support_servers import Server
 
+from rsq.streams import keys
 from rsq.streams.group import RESTING_MS, SUSPECT_MS, Claimed, Group, Pending, pack, pending_rows, taken
 from rsq.streams.lease import Term, acquire, release, term
 from rsq.streams.waiting import Wait
@@ -141,3 +142,32 @@ def test_a_lease_is_one_holders_and_tells_whether_it_was_so_all_the_time(bench: 
     assert ask("b") == Term(True, False, 2, "host of b", 0), "every change of hands has a new epoch"
     bench.redis.delete(LEASE)  # its time has run out
     assert ask("b") == Term(True, False, 3, "host of b", 0)
+
+
+def test_how_long_an_entry_waits_is_known_to_who_takes_it(bench: Bench) -> None:
+    """Only with the counter that it was recorded with, and no clock that was set back makes it longer."""
+    key = keys.waiting(STREAM, GROUP)
+
+    def taken_from_us(counter: int) -> Wait:
+        bench.run(bench.us.hand_back({bench.entry: counter - 1}))
+        (found,) = taken(bench.run(bench.us.take({bench.entry: counter})))
+        assert isinstance(found, Wait)
+        return found
+
+    bench.run(bench.us.let_wait({bench.entry: (2, 60.0)}))
+    assert 50_000 < taken_from_us(2).left_ms <= 60_000
+    assert taken_from_us(3) == Wait(0, 0, 0), "others have tried it since"
+    bench.run(bench.us.let_wait({bench.entry: (2, 60.0)}))
+    due, rest = bytes(bench.redis.hget(key, bench.entry)).split(b" ", 1)
+    bench.redis.hset(key, bench.entry, b"%d %s" % (int(due) + 400 * 86_400_000, rest))
+    assert taken_from_us(2).left_ms == 60_000
+    bench.redis.hset(key, bench.entry, b"what is this")
+    assert taken_from_us(2) == Wait(0, 0, 0)
+    bench.run(bench.us.claim({bench.entry: 2}))
+    assert not bench.redis.hexists(key, bench.entry)
+    bench.redis.delete(key)
+    bench.redis.set(key, "not ours")
+    bench.run(bench.us.let_wait({bench.entry: (2, 60.0)}))
+    assert taken_from_us(2) == Wait(0, 0, 0)
+    ((entry, _),) = bench.run(bench.us.claim({bench.entry: 2}))
+    assert entry == bench.entry
