@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-import psutil
 from support_pool import Pool, numbers, until
+from support_servers import is_gone
 
 GOOD = """
     def handle(message):
@@ -26,7 +26,7 @@ def _trials(pool: Pool) -> set[int]:
 
 
 def _wait_gone(pool: Pool) -> None:
-    until(lambda: not any(psutil.pid_exists(pid) for pid in _trials(pool)), "the end of all trials")
+    until(lambda: all(is_gone(pid) for pid in _trials(pool)), "the end of all trials")
 
 
 def test_it_has_a_limit_and_can_be_asked_for_again(make_pool: Callable[..., Pool]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-import psutil
 from support_pool import Pool, numbers, until
+from support_servers import is_gone
 
 from rsq.ipc.cells import PoolState
 
@@ -50,7 +50,7 @@ def test_the_old_code_goes_on(make_pool: Callable[..., Pool]) -> None:
         assert words in [line for line in pool.log().splitlines() if "reload refused" in line][-1]
         until(lambda: pool.state() is PoolState.RUNNING, "the end of the trial")
     left = int(pool.books.get("left") or 0)  # what a trial has started ends with it
-    until(lambda: not psutil.pid_exists(left), "the end of what a trial has left")
+    until(lambda: is_gone(left), "the end of what a trial has left")
     ids += pool.push(numbers(10))
     pool.wait_finished(ids)
     assert pool.worker() == worker
