@@ -55,19 +55,24 @@ class Watch(MetaPathFinder):
     def __init__(self) -> None:
         """Watch nothing yet."""
         self.started: dict[threading.Thread, str] = {}  # thread -> module
-        self.came: dict[int, str] = {}  # thread of a C library -> module that was imported last
+        self.came: dict[int, str] = {}  # thread of a C library -> what was imported last
         self._last, self._seen = "", set[int]()
         self._start: Any = None
+        self._ours: Any = None
+        self._watches = False
 
     def __enter__(self) -> Self:
-        self._seen, self._start = threads(), threading.Thread.start
+        self._seen, self._start, self._watches = threads(), threading.Thread.start, True
 
         def start(thread: threading.Thread) -> None:
-            self.started[thread] = _module_of(sys._getframe(1))
+            watches = self._watches
+            if watches:
+                self.started[thread] = _module_of(sys._getframe(1))
             self._start(thread)
-            self._seen.add(thread.native_id or 0)
+            if watches:
+                self._seen.add(thread.native_id or 0)
 
-        threading.Thread.start = start  # type: ignore[method-assign,assignment]
+        threading.Thread.start = self._ours = start  # type: ignore[method-assign,assignment]
         sys.meta_path.insert(0, self)
         return self
 
@@ -77,13 +82,15 @@ class Watch(MetaPathFinder):
         self._look("")
         if self in sys.meta_path:
             sys.meta_path.remove(self)
-        threading.Thread.start = self._start  # type: ignore[method-assign]
+        self._watches = False
+        if threading.Thread.start is self._ours:  # else a library has replaced it, and calls ours
+            threading.Thread.start = self._start  # type: ignore[method-assign]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Look at the threads that the import before this one has started."""
-        self._look(fullname)
+        self._look(f"{fullname}{_importer(fullname, sys._getframe(1))}")
         return None
 
     def _look(self, name: str) -> None:
@@ -156,6 +163,17 @@ def _called(numbers: Sequence[int]) -> str:
     with contextlib.suppress(OSError):  # without one of its own a thread has the name of whoever started it
         names.discard(Path(_TASKS, str(os.getpid()), "comm").read_text().strip())
     return f": {', '.join(sorted(names))}" if names else ""
+
+
+def _importer(name: str, frame: FrameType | None) -> str:
+    """Return words on the module of another package that imports one, empty where none is known."""
+    top = name.partition(".")[0]
+    while frame is not None:
+        above = str(frame.f_globals.get("__name__", ""))
+        if frame.f_code.co_name == "<module>" and above.partition(".")[0] != top:
+            return "" if above == "__main__" else f" (imported by {above})"
+        frame = frame.f_back
+    return ""
 
 
 def _module_of(frame: FrameType | None) -> str:

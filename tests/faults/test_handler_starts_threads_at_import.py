@@ -35,7 +35,7 @@ def patch_all():
 CULPRITS = {
     THREAD: "started threads that a fork would break: app (thread sender)",
     "import metrics\nmetrics.init()": "a fork would break: metrics (thread metrics-sender)",
-    "import faulthandler\nfaulthandler.dump_traceback_later(3600)": "faulthandler, or what ran after",
+    "import faulthandler\nfaulthandler.dump_traceback_later(3600)": "faulthandler (imported by app), or",
     "import greens\ngreens.patch_all()": "lets greens replace functions of Python that the pool needs",
 }
 
