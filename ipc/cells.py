@@ -105,6 +105,7 @@ class K(IntEnum):
     UNREAD_S = auto()  # real: age of the oldest of them where those may not be all
     FLEET = auto()  # wanted slots of all living instances of the group, 0 when not known
     SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
+    ERRORS = 24  # first of one counter per Part: errors that keepers of this pool have met
     LOST_LINES = 31  # of the log, that the keeper has dropped
 
 
@@ -120,11 +121,23 @@ class Swept(IntEnum):
     RECREATED = auto()  # times the group was missing and was created again
 
 
+class Part(IntEnum):
+    """What a keeper does with Redis. In lower case: label of a metric, name in a report."""
+
+    LEASE = 0
+    PENDING = auto()  # renewing what the slots hold
+    BREAKERS = auto()
+    LENDING = auto()
+    SWEEP = auto()
+    BACKLOG = auto()
+
+
 class Keep(_Cells):
     """What the keeper says of the pool."""
 
     SIZE = 32
-    assert K.SWEPT + len(Swept) <= K.LOST_LINES < SIZE
+    assert K.SWEPT + len(Swept) == K.ERRORS
+    assert K.ERRORS + len(Part) <= K.LOST_LINES < SIZE
 
 
 class S(IntEnum):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.exceptions import ResponseError
 
 from .letter import name_bytes
+from .trouble import elsewhere
 
 Command = tuple[str | bytes | int, ...]
 
 
+_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
+
+
 class Asker:
-    """Sends commands together. Nothing is ever sent again."""
+    """Sends commands together.
+
+    None is sent again, unless this server says that it did not execute it and there is another to be found.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         """Nothing is asked of the server yet.
@@ -24,6 +33,8 @@ class Asker:
         # Without redis-py's idea of each reply: its dicts and objects differ by release.
         self._redis = redis.Redis(connection_pool=client.connection_pool)
         self._redis.response_callbacks.clear()
+        # redis-py does it itself where it raises errors; where they are values, it takes them for answers.
+        self._pauses_s = _PAUSES_S if client.connection_pool.connection_kwargs.get("place") else ()
 
     def ask(self, *commands: Command, together: bool = False) -> list[Any]:
         """Send all commands, and return the reply to each; an error reply stands in its place.
@@ -35,6 +46,21 @@ class Asker:
         Raises:
             redis.exceptions.RedisError: the server could not be asked at all.
         """
+        replies = self._send(commands, together=together)
+        for pause_s in self._pauses_s:
+            again = [
+                at
+                for at, reply in enumerate(replies)
+                if isinstance(reply, ResponseError) and elsewhere(reply)
+            ]
+            if not again:
+                break
+            time.sleep(pause_s)
+            for at, reply in zip(again, self._send([commands[at] for at in again]), strict=True):
+                replies[at] = reply
+        return replies
+
+    def _send(self, commands: Sequence[Command], *, together: bool = False) -> list[Any]:
         if not commands:
             return []
         untyped: Any = self._redis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
 from typing import Any
 
 import redis
@@ -11,21 +11,10 @@ from redis import asyncio as aio
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
 
-from .connection import (
-    AGAIN,
-    AGAIN_BASE_S,
-    AGAIN_MAX_S,
-    CONNECT_PAUSES_S,
-    WRONG_SERVER,
-    Target,
-    find,
-    naming,
-    permanent,
-    settings_of,
-    unless_needed,
-)
-from .discovery import Address
+from .connecting import AGAIN, AGAIN_BASE_S, AGAIN_MAX_S, WRONG_SERVER, settings_of
+from .connection import CONNECT_PAUSES_S, Place, Target, elsewhere, naming, permanent, unless_needed
 
 
 def pool(target: Target, *, timeout_s: float, name: str) -> aio.ConnectionPool:
@@ -33,27 +22,53 @@ def pool(target: Target, *, timeout_s: float, name: str) -> aio.ConnectionPool:
     kind, settings = settings_of(target, timeout_s)
     times = 0
     if target.way != "direct":
-        settings["find"], times = lambda: find(target, timeout_s), AGAIN
+        settings["place"], times = Place(target, timeout_s), AGAIN
     settings["label"] = name
     settings["retry"] = Retry(ExponentialBackoff(AGAIN_MAX_S, AGAIN_BASE_S), times, WRONG_SERVER)
     return aio.ConnectionPool(connection_class=_PATIENT[kind], **settings)
 
 
-class _Patient(AbstractConnection):
-    """Connects again after a short while, each time to where `find` says that the server is now."""
+class Patient(AbstractConnection):
+    """Connects again after a short while; see `connection`."""
 
-    def __init__(self, label: str, find: Callable[[], Address] | None = None, **settings: Any) -> None:
+    host: str
+    port: int
+
+    def __init__(self, label: str, place: Place | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self._find, self._label = find, label
+        self._place, self._label = place, label
+        self._is_wrong = False  # the server has said so
+
+    async def is_replaced(self) -> bool:
+        """Tell whether another server has taken the place of this one, by the sentinels' word."""
+        watch = self._place.lookout if self._place else None
+        if watch is None:
+            return False
+        address = (self.host, self.port)
+        if time.monotonic() < watch.due:
+            return not watch.still(address)
+        return not await asyncio.to_thread(watch.still, address)
 
     async def connect(self) -> None:
+        if self.is_connected and (self._is_wrong or await self.is_replaced()):
+            await self.disconnect(nowait=True)
         if not self.is_connected:
             await self._connect_patiently()
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        await self.connect()  # what redis-py does here by itself after a disconnect would skip `find`
+        await (
+            self.connect()
+        )  # what redis-py does here by itself after a disconnect would not look for the server
         above: Any = super()
         await above.send_packed_command(*args, **options)
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        above: Any = super()
+        try:
+            return await above.read_response(*args, **options)
+        except RedisError as error:
+            self._is_wrong = self._is_wrong or elsewhere(error)
+            raise
 
     async def _connect_patiently(self) -> None:
         for pause in CONNECT_PAUSES_S:
@@ -67,8 +82,11 @@ class _Patient(AbstractConnection):
         await self._connect_once()
 
     async def _connect_once(self) -> None:
-        if self._find is not None:
-            self.host, self.port = await asyncio.to_thread(self._find)  # it asks several, each for a while
+        if self._place is not None:
+            self.host, self.port = await asyncio.to_thread(
+                self._place.find
+            )  # it asks several, each for a while
+        self._is_wrong = False
         above: Any = super()
         await above.connect()
         try:
@@ -85,15 +103,20 @@ class _Patient(AbstractConnection):
             unless_needed(error)
 
 
-class _PatientTcp(_Patient, Connection):
+async def is_replaced(link: Any) -> bool:
+    """Whether another server took the place of the one that a connection leads to, as far as is known."""
+    return isinstance(link, Patient) and await link.is_replaced()
+
+
+class _PatientTcp(Patient, Connection):
     pass
 
 
-class _PatientTls(_Patient, SSLConnection):
+class _PatientTls(Patient, SSLConnection):
     pass
 
 
-class _PatientUnix(_Patient, UnixDomainSocketConnection):
+class _PatientUnix(Patient, UnixDomainSocketConnection):
     pass
 
 

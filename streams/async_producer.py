@@ -15,7 +15,7 @@ from . import async_connection, connection
 from .durations import Duration, seconds
 from .meter import ProducerMetrics
 from .pushing import BATCH, OnFull, Pusher
-from .steps import Heard, Pause, Result, Steps, Talk
+from .steps import Heard, Pause, Result, Steps, Talk, replaced
 
 CONNECTIONS = 8  # more tasks than these wait for their turn: a connection each would be many
 
@@ -131,7 +131,7 @@ class AsyncProducer:
             link = await self._pool.get_connection()
         except RedisError as error:
             return Heard([], error, sent=False)
-        heard = Heard([])
+        heard, began = Heard([]), time.monotonic()
         try:
             await link.send_packed_command([talk.data])
             while len(heard.answers) < talk.count:
@@ -147,6 +147,9 @@ class AsyncProducer:
         else:
             if heard.wrong_server:
                 await link.disconnect()  # the next connection leads to the right server
+            elif heard.is_late(began) and await async_connection.is_replaced(link):
+                await link.disconnect()
+                heard = replaced()
         finally:
             await self._pool.release(link)
         return heard

@@ -6,16 +6,11 @@ twice strands or doubles messages. So: a connection is tried more than once, a c
 server has said that it did not execute it.
 """
 
-import inspect
 import re
-import socket
-import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
 from redis.connection import (
     AbstractConnection,
     Connection,
@@ -23,41 +18,25 @@ from redis.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.exceptions import RedisError as RedisError  # for those who may not import redis
-from redis.retry import Retry
+from redis.exceptions import ResponseError
 
-from .discovery import Address, locate
+from .connecting import AGAIN as AGAIN
+from .connecting import KEEPALIVE_IDLE_S as KEEPALIVE_IDLE_S
+from .connecting import WRONG_SERVER as WRONG_SERVER
+from .connecting import again, connected, find, settings_of
+from .connecting import sock as sock
+from .discovery import Address
+from .lookout import Lookout, lookout
 from .trouble import code
 from .trouble import elsewhere as elsewhere
 from .trouble import explain as explain
 from .trouble import permanent as permanent
 from .url import Target as Target
-from .url import parse
 from .url import redact as redact
 from .url import target as target
 
 CONNECT_PAUSES_S = (0.05, 0.2, 0.5)
-# One question to a sentinel or to a node: the next one may know more than one that keeps us waiting.
-ASK_S = 2.0
-KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 5, 3
-# Answers that say that nothing was executed, and that another server has to be found.
-WRONG_SERVER = (MovedError, AskError, TryAgainError, ReadOnlyError, ClusterDownError)
-AGAIN, AGAIN_BASE_S, AGAIN_MAX_S = 6, 0.1, 1.0
-# CLIENT SETINFO costs two round trips and is an error before 7.2, and to find out what it would say redis-py
-# reads the metadata of its package for each connection. How it is told to be quiet differs by release.
-_QUIET: dict[str, None] = dict.fromkeys(
-    ("driver_info",)
-    if "driver_info" in inspect.signature(AbstractConnection).parameters
-    else ("lib_name", "lib_version")
-)
 
 
 def client(
@@ -78,14 +57,16 @@ def client(
     # unless an exchange at the beginning has read them.
     kind, settings = settings_of(target, timeout_s)
     if target.way != "direct":
-        settings["find"] = lambda: find(target, timeout_s)
-        settings["retry"] = _retry(AGAIN)
+        settings["place"] = Place(target, timeout_s)
+        settings["retry"] = again(AGAIN)
     settings["label"] = name or "rsq"
     pool = ConnectionPool(connection_class=_PATIENT[kind], **settings, decode_responses=decode)
     return redis.Redis.from_pool(pool)
 
 
-def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnection:
+def connect(
+    target: Target, *, name: str, timeout_s: float, watch: Lookout | None = None
+) -> AbstractConnection:
     """One connection: connected, authenticated, its database selected, RESP2, replies as bytes.
 
     It is tried once: who calls this in a loop has a backoff of its own. Nothing is ever sent on it unasked
@@ -98,14 +79,15 @@ def connect(target: Target, *, name: str, timeout_s: float) -> AbstractConnectio
         target: the server; in a cluster with `Target.for_key`.
         name: shown by CLIENT LIST; empty for none.
         timeout_s: seconds to wait for the connection, and for each answer read through it.
+        watch: finds the server, and knows it then.
 
     Raises:
         redis.exceptions.RedisError: see `explain` and `permanent`.
     """
     kind, settings = settings_of(target, timeout_s)
     if target.way != "direct":
-        settings["host"], settings["port"] = find(target, timeout_s)
-    connection = _connected(kind, settings)
+        settings["host"], settings["port"] = watch.find() if watch else find(target, timeout_s)
+    connection = connected(kind, settings)
     try:
         _give_name(connection, name)
     except BaseException:
@@ -140,34 +122,57 @@ def unless_needed(error: ResponseError) -> None:
         raise error
 
 
-def sock(connection: AbstractConnection) -> socket.socket:
-    """The socket of a connected connection; a TLS one with `rediss://`.
+class Place:
+    """Where the connections of one pool lead to: found anew for each of them."""
 
-    Raises:
-        redis.exceptions.ConnectionError: it is not connected.
+    def __init__(self, target: Target, timeout_s: float) -> None:
+        """Ask nothing yet; for the arguments see `find`."""
+        self._target, self._timeout_s = target, timeout_s
+        self.lookout = lookout(target, timeout_s)
+
+    def find(self) -> Address:
+        """See `connecting.find`."""
+        return self.lookout.find() if self.lookout else find(self._target, self._timeout_s)
+
+
+class Patient(AbstractConnection):
+    """Connects again after a short while, each time to where the server is now.
+
+    It is given up, for the next use, once an answer has said that it leads to the wrong server, or a sentinel
+    names another one.
     """
-    # The one private attribute of redis-py that we need; tests/integration/test_connection.py guards it.
-    found: socket.socket | None = connection._sock
-    if found is None:
-        raise redis.exceptions.ConnectionError("not connected")
-    return found
 
+    host: str
+    port: int
 
-class _Patient(AbstractConnection):
-    """Connects again after a short while, each time to where `find` says that the server is now."""
-
-    def __init__(self, label: str, find: Callable[[], Address] | None = None, **settings: Any) -> None:
+    def __init__(self, label: str, place: Place | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self._find, self._label = find, label
+        self._place, self._label = place, label
+        self._is_wrong = False  # the server has said so
+
+    def is_replaced(self) -> bool:
+        """Tell whether another server has taken the place of this one, by the sentinels' word."""
+        watch = self._place.lookout if self._place else None
+        return watch is not None and not watch.still((self.host, self.port))
 
     def connect(self) -> None:
+        if self._sock is not None and (self._is_wrong or self.is_replaced()):
+            self.disconnect()
         if self._sock is None:  # redis-py's pools call it for every use
             self._connect_patiently()
 
     def send_packed_command(self, *args: Any, **options: Any) -> None:
-        self.connect()  # what redis-py does here by itself after a disconnect would skip `find`
+        self.connect()  # what redis-py does here by itself after a disconnect would not look for the server
         above: Any = super()
         above.send_packed_command(*args, **options)
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        above: Any = super()
+        try:
+            return above.read_response(*args, **options)
+        except RedisError as error:
+            self._is_wrong = self._is_wrong or elsewhere(error)
+            raise
 
     def _connect_patiently(self) -> None:
         for pause in CONNECT_PAUSES_S:
@@ -181,8 +186,9 @@ class _Patient(AbstractConnection):
         self._connect_once()
 
     def _connect_once(self) -> None:
-        if self._find is not None:
-            self.host, self.port = self._find()
+        if self._place is not None:
+            self.host, self.port = self._place.find()
+        self._is_wrong = False
         above: Any = super()
         above.connect()
         try:
@@ -192,15 +198,20 @@ class _Patient(AbstractConnection):
             raise
 
 
-class _PatientTcp(_Patient, Connection):
+def is_replaced(link: Any) -> bool:
+    """Whether another server took the place of the one that a connection leads to, as far as is known."""
+    return isinstance(link, Patient) and link.is_replaced()
+
+
+class _PatientTcp(Patient, Connection):
     pass
 
 
-class _PatientTls(_Patient, SSLConnection):
+class _PatientTls(Patient, SSLConnection):
     pass
 
 
-class _PatientUnix(_Patient, UnixDomainSocketConnection):
+class _PatientUnix(Patient, UnixDomainSocketConnection):
     pass
 
 
@@ -231,60 +242,3 @@ def probe(target: Target, stream: str, group: str, timeout_s: float) -> None:
             raise
     finally:
         connection.disconnect()  # type: ignore[no-untyped-call]
-
-
-def find(target: Target, timeout_s: float) -> Address:
-    """Where the server is now; see `locate`. It takes little longer than the time-out, whoever is silent."""
-    deadline = time.monotonic() + timeout_s
-
-    def ask(address: Address, *command: str | bytes, sentinel: bool = False) -> Any:
-        left = min(ASK_S, deadline - time.monotonic())
-        if left <= 0:
-            raise redis.exceptions.TimeoutError("no time left to ask")
-        kind, settings = settings_of(target, left)
-        settings["host"], settings["port"] = address
-        if sentinel:
-            for name in ("username", "password", "db"):
-                settings.pop(name, None)
-            settings |= parse(target)[2]
-        link: Any = _connected(kind, settings)
-        try:
-            link.send_command(*command)
-            return link.read_response()
-        finally:
-            link.disconnect()
-
-    return locate(target, ask)
-
-
-def _connected(kind: Any, settings: dict[str, Any]) -> AbstractConnection:
-    connection: AbstractConnection = kind(**settings)
-    connection.connect()  # type: ignore[no-untyped-call]
-    return connection
-
-
-def settings_of(target: Target, timeout_s: float) -> tuple[Any, dict[str, Any]]:
-    """The class of a connection (one that blocks) and all its settings, ours included."""
-    kind, settings, _ = parse(target)
-    settings |= {
-        "protocol": 2,
-        "retry": _retry(0),
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        **_QUIET,
-    }
-    if kind is not UnixDomainSocketConnection:
-        settings |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
-    return kind, settings
-
-
-def _retry(times: int) -> Retry:
-    # Lost connections are not among its errors, whatever `times` is. The connection that gave one of those
-    # answers is closed in any case.
-    return Retry(ExponentialBackoff(AGAIN_MAX_S, AGAIN_BASE_S), times, WRONG_SERVER)
-
-
-def _keepalive() -> dict[int, int]:
-    idle = "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE"
-    wanted = {idle: KEEPALIVE_IDLE_S, "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S, "TCP_KEEPCNT": KEEPALIVE_PROBES}
-    return {getattr(socket, option): value for option, value in wanted.items() if hasattr(socket, option)}

@@ -39,6 +39,7 @@ class Report:
         slots: slot -> idle, busy or down; the slots that are wanted, no others.
         rate: entries per second of a busy worker, 0 when nothing is known.
         busy: workers at work, smoothed.
+        trouble: what of the keeper's work cannot be done for now -> why, in words.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Report:
     slots: dict[int, str] = field(default_factory=dict)
     rate: float = 0.0
     busy: float = 0.0
+    trouble: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -65,6 +67,7 @@ def report(raw: bytes) -> Report | None:
             str(values["host"]), int(values["pid"]), str(values["version"]), float(values["started"]),
             float(values["beat"]), float(values["lease_s"]), slots,
             float(values.get("rate", 0)), float(values.get("busy", 0)),
+            {str(part): str(words) for part, words in values.get("trouble", {}).items()},
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -18,7 +18,7 @@ from .pushing import BATCH, OnFull, Pusher
 from .refusals import Duplicate as Duplicate
 from .refusals import PushError as PushError
 from .refusals import StreamFull as StreamFull
-from .steps import Heard, Pause, Result, Steps, Talk
+from .steps import Heard, Pause, Result, Steps, Talk, replaced
 
 
 class Producer:
@@ -186,7 +186,7 @@ class Producer:
             link = pool.get_connection()
         except RedisError as error:
             return Heard([], error, sent=False)
-        heard = Heard([])
+        heard, began = Heard([]), time.monotonic()
         try:
             link.send_packed_command([talk.data])
             while len(heard.answers) < talk.count:
@@ -202,6 +202,9 @@ class Producer:
         else:
             if heard.wrong_server:
                 link.disconnect()  # the next connection leads to the right server
+            elif heard.is_late(began) and connection.is_replaced(link):
+                link.disconnect()
+                heard = replaced()
         finally:
             pool.release(link)
         return heard

@@ -6,12 +6,15 @@ the end it returns its result or raises. Whoever does the steps, blocking or wit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
+from .lookout import EVERY_S
 from .trouble import elsewhere
 
 
@@ -48,6 +51,20 @@ class Heard:
     def wrong_server(self) -> bool:
         """Whether an answer says that the connection leads to the wrong server: it must not be used again."""
         return any(isinstance(answer, RedisError) and elsewhere(answer) for answer in self.answers)
+
+    @staticmethod
+    def is_late(began: float) -> bool:
+        """Tell whether the answers took so long that another server may be the right one by now.
+
+        Arguments:
+            began: when the exchange did, monotonic seconds.
+        """
+        return time.monotonic() - began > EVERY_S
+
+
+def replaced() -> Heard:
+    """Return what came of a `Talk` with a server that was replaced before it answered."""
+    return Heard([], Lost("the server was replaced before it answered: what it confirms now is lost"))
 
 
 Result = TypeVar("Result")

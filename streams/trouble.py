@@ -33,15 +33,18 @@ CODES = {
     "TRYAGAIN": _MOVING,
     "CROSSSLOT": "keys of one command are in different hash slots of the cluster: give stream and dead"
     " letters one hash tag, as in {orders} and {orders}:dlq",
+    "NOREPLICAS": "the primary reaches fewer replicas than its min-replicas-to-write: it may be cut off from"
+    " them, or replaced: check its replicas",
     "CLUSTERDOWN": "the cluster does not serve this key: too many masters are down, or its slot has no"
     " owner: see CLUSTER INFO, or wait for the failover",
     "NOSERVICE": "no sentinel knows the primary under this name: correct it in the URL,"
     " redis+sentinel://h1,h2/SERVICE",
 }
 PERMANENT = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "NOSERVICE"})
-# Each says that the command was not executed.
+# Each says that the command was not executed, and that another connection may lead to who would.
 ELSEWHERE = frozenset(
     {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "UNBLOCKED", "LOADING", "NOAUTH"}
+    | {"NOREPLICAS"}
 )
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NoPermissionError, "NOPERM"),
@@ -66,6 +69,7 @@ _PHRASES = {
     "without any password configured": "WRONGPASS",
     "command not allowed when used memory": "OOM",
     "against a read only replica": "READONLY",
+    "Not enough good replicas": "NOREPLICAS",
 }
 _REFUSED = "connection refused: is the server running, and on this port?"
 _ROUTE = "no route to the host: check its address, the network and firewalls"
@@ -101,6 +105,8 @@ def code(error: BaseException | str) -> str | None:
     first = text.partition(" ")[0]
     if first in CODES:
         return first
+    if first == "EXECABORT" and " because of: " in text:
+        return code(text.partition(" because of: ")[2])
     if first in _OTHERS:
         return None  # what follows has names of keys in it, and they may be any words
     if found := re.search(rf"\b({'|'.join(CODES)})\b", text):
@@ -119,7 +125,8 @@ def permanent(error: BaseException) -> bool:
 def elsewhere(error: BaseException | str) -> bool:
     """Whether an answer says that this connection leads to the wrong server, or to one that cannot work now.
 
-    The command was not executed. Drop the connection, pause, and find the right server again.
+    The command was not executed. Drop the connection, pause, and find the right server again: `wire` does so
+    for workers and keepers, `connection` and `async_connection` for producers and commands.
     """
     return code(error) in ELSEWHERE
 

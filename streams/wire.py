@@ -22,12 +22,18 @@ from typing import Any
 import hiredis
 
 from .connection import Target, connect, sock
+from .lookout import Lookout
+from .trouble import elsewhere
 
 _BUFFER = 1 << 18
 
 
 class Lost(Exception):
     """The connection is gone or cannot be trusted any more."""
+
+
+class WrongServer(Lost):
+    """The server says that it is the wrong one, or cannot work now: it has executed nothing."""
 
 
 class DescriptorsClosed(Exception):
@@ -37,7 +43,14 @@ class DescriptorsClosed(Exception):
 class Wire:
     """A connected, authenticated socket to one server."""
 
-    def __init__(self, target: Target, name: str, timeout_s: float, watch: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        timeout_s: float,
+        watch: tuple[int, ...] = (),
+        lookout: Lookout | None = None,
+    ) -> None:
         """Connect.
 
         Arguments:
@@ -45,11 +58,14 @@ class Wire:
             name: the name of the connection in CLIENT LIST.
             timeout_s: longest wait for connecting and for the kernel to take a write.
             watch: descriptors that interrupt a wait for a reply when they become readable.
+            lookout: who knows whether the server was replaced; None where it says so itself.
 
         Raises:
             redis.exceptions.RedisError: as redis-py raises them.
         """
-        self._connection = connect(target, name=name, timeout_s=timeout_s)
+        made: Any = connect(target, name=name, timeout_s=timeout_s, watch=lookout)
+        self._connection, self._lookout = made, lookout
+        self._address = (made.host, made.port) if lookout else ("", 0)
         self._socket = sock(self._connection)
         self._socket.settimeout(0)
         self.timeout_s = timeout_s
@@ -70,8 +86,11 @@ class Wire:
         """Write commands.
 
         Raises:
+            WrongServer: it was replaced.
             Lost: the server is gone, or took nothing for the time-out.
         """
+        if self._lookout is not None:
+            self._look()
         left = memoryview(data)
         while left:
             try:
@@ -97,6 +116,7 @@ class Wire:
             watched descriptor became readable first, or it was time for the pause.
 
         Raises:
+            WrongServer: it was replaced; nothing that it says counts.
             Lost: the connection broke, or nothing came before the deadline: it is deaf. While a reply
                 is coming in, however slowly, it is not.
         """
@@ -105,6 +125,8 @@ class Wire:
                 reply = self._reader.gets()
             except hiredis.HiredisError as error:
                 raise Lost(f"the server sent what is no reply: {error}") from error
+            if self._lookout is not None:
+                self._look()
             if reply is not False:
                 return True, reply
             try:
@@ -153,7 +175,14 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.disconnect()  # type: ignore[no-untyped-call]
+        self._connection.disconnect()
+
+    def _look(self) -> None:
+        assert self._lookout is not None
+        if not self._lookout.still(self._address):
+            raise WrongServer(
+                "this server is the primary no more, by the sentinels' word: what it confirms now is lost"
+            )
 
     def check(self) -> None:
         """Make sure that the socket's descriptor is still the socket's.
@@ -173,13 +202,31 @@ class Wire:
         now = time.monotonic()
         if now >= deadline:
             raise Lost("no reply in time: the server is frozen or overloaded, or the network drops packets")
-        ready = self._poll.poll(max(0.0, min(deadline, pause) - now) * 1000)
+        until = min(deadline, pause) if self._lookout is None else min(deadline, pause, self._lookout.due)
+        ready = self._poll.poll(max(0.0, until - now) * 1000)
         for fd, event in ready:
             if event & select.POLLNVAL:
                 raise DescriptorsClosed
             if fd == self._fd:
                 return True
         return not ready
+
+
+def heed(reply: Any) -> None:
+    """Raise if a reply, or a part of it, says that the connection leads to the wrong server.
+
+    Arguments:
+        reply: as `Wire.receive` returns it; or what a script has written down of an error that it met.
+
+    Raises:
+        WrongServer: drop the connection, pause, and find the right server.
+    """
+    if isinstance(reply, list):
+        for part in reply:
+            if isinstance(part, hiredis.ReplyError) and elsewhere(part):
+                raise WrongServer(str(part))
+    elif isinstance(reply, (hiredis.ReplyError, str)) and elsewhere(reply):
+        raise WrongServer(str(reply))
 
 
 def _lost(error: OSError) -> Exception:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ..streams.sweeping import HOST_LOST, Moved
+from ..streams.sweeping import HOST_LOST, Moved, Trimmed
 from .plan import Owner, Stand
 from .printable import one_line
 
@@ -107,3 +107,21 @@ def named(owner: Owner, reports: dict[str, Any]) -> tuple[str, str]:
     except (ValueError, OverflowError, OSError):
         when = "?"
     return name(owner.claim.instance), f"{owner.stand.value}, last heard of at {when}"
+
+
+def tell_held_back(stream: str, done: Trimmed) -> None:
+    """Say which group keeps a stream from being trimmed."""
+    where, who = name(stream), name(done.holder)
+    log.warning(
+        "group %s keeps stream %s from being trimmed: what it has not read or not acknowledged"
+        " begins %.1f hours before the newest entry. Let it catch up, or, if nobody uses it any"
+        " more: XGROUP DESTROY %s %s", who, where, done.behind_ms / 3_600_000, where, who,
+    )  # fmt: skip
+
+
+def tell_restored(stream: str, group: str, start_id: str) -> None:
+    """Say that a group was missing and is there again."""
+    log.error(
+        "group %s of stream %s was missing: somebody has destroyed it, or deleted the stream. Created"
+        " again, reading from %s; what was pending is lost", name(group), name(stream), start_id,
+    )  # fmt: skip

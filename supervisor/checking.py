@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from ..streams.replication import Replication
 from ..streams.survey import Survey
 from .figures import span
 from .fleetboard import lag, told
@@ -59,8 +60,14 @@ class Finding:
     limit: float | None = None
 
 
-def findings(seen: Survey, limits: Limits) -> list[Finding]:
-    """Return what is to be said of a group, in a fixed order."""
+def findings(seen: Survey, limits: Limits, replicas: Replication | None = None) -> list[Finding]:
+    """Return what is to be said of a group, in a fixed order.
+
+    Arguments:
+        seen: the group.
+        limits: what is still good.
+        replicas: of the server; None when it has none, or does not say.
+    """
     if seen.length is None or not seen.exists:
         what = "stream" if seen.length is None else "group"
         names = label(seen.stream) + (f" / {label(seen.group)}" if seen.length is not None else "")
@@ -80,6 +87,13 @@ def findings(seen: Survey, limits: Limits) -> list[Finding]:
         _idle(seen, limits.idle_s),
         _dlq(seen, limits.dlq),
     ]
+    found += _keepers(seen)
+    if replicas is not None and not replicas.guarded:
+        words = (
+            f"{replicas.replicas} connected; min-replicas-to-write is 0: after a failover the old primary may"
+            " confirm for some seconds what is lost. CONFIG SET min-replicas-to-write 1 bounds that"
+        )
+        found.append(Finding("replicas", Grade.GOOD, words, replicas.replicas))
     if seen.pause:
         words = f"paused {told(seen.pause, seen.now_ms)}; rsq resume lets it go on"
         found.append(Finding("pause", Grade.GOOD, words))
@@ -144,6 +158,15 @@ def _leader(seen: Survey) -> Finding:
         return Finding("leader", Grade.GOOD, "none yet: the fleet has just started")
     words = f"nobody leads: what dead hosts left is not taken over; should pass within {span(2 * lease_s)}"
     return Finding("leader", Grade.WARNING, words)
+
+
+def _keepers(seen: Survey) -> list[Finding]:
+    """Return what keepers cannot do for now, by their own reports."""
+    return [
+        Finding("keepers", Grade.WARNING, f"{one_line(one.name, 60)}: {one_line(words)}")
+        for one in seen.living
+        for _, words in sorted(one.report.trouble.items() if one.report else ())
+    ]
 
 
 def _lag(seen: Survey, limit: int | None) -> Finding:

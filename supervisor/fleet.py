@@ -23,6 +23,7 @@ from ..streams.connection import RedisError, Target, client, explain, target
 from ..streams.deadletter import DeadLetters
 from ..streams.orders import WORKERS_MAX, Order, Orders
 from ..streams.pending import Pending
+from ..streams.replication import replication
 from ..streams.survey import LAG_MOST, Survey, known, survey
 from . import checking
 from .breakerbox import BreakerBox
@@ -182,7 +183,7 @@ class Fleet:
         limits = limits or Limits()
         count = LAG_MOST if limits.lag is None else min(limits.lag + 1, checking.COUNT_MOST)
         try:
-            found = checking.findings(self.status(count_to=count), limits)
+            found = checking.findings(self.status(count_to=count), limits, replication(self._asker))
         except RedisError as error:
             found = checking.cannot_tell(self.explain(error))
         return Health(checking.worst(found), tuple(found))

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..ipc.cells import K, Keep
+from ..ipc.cells import K, Keep, Part
 from ..streams import unread
+from .complaints import Complaints
 from .scaling import Scale
 
 _EVERY_MAX_S = 2.0
@@ -19,7 +20,13 @@ class Gauge:
     """Writes into the segment what Redis says of the backlog and of the fleet's size."""
 
     def __init__(
-        self, scale: Scale | None, keep: Keep, stream: str, group: str, call: Callable[..., list[Any]]
+        self,
+        scale: Scale | None,
+        keep: Keep,
+        stream: str,
+        group: str,
+        call: Callable[..., list[Any]],
+        complaints: Complaints,
     ) -> None:
         """Measure nothing yet, and never where the pool does not scale itself.
 
@@ -28,7 +35,9 @@ class Gauge:
             keep: where to write.
             stream, group: names.
             call: asks the server.
+            complaints: where errors go.
         """
+        self._complaints = complaints
         self._view, self._real, self._stream, self._group = keep.view, keep.real, stream, group
         self._call = call
         self._every_s = math.inf if scale is None else min(_EVERY_MAX_S, scale.look_s)
@@ -46,6 +55,8 @@ class Gauge:
         self.due = now + self._every_s
         self._real[K.UNREAD_AT] = 0.0
         (reply,) = self._call(unread.groups(self._stream))
+        if isinstance(reply, Exception) and "no such key" not in str(reply):
+            self._complaints.add(Part.BACKLOG, reply)
         found = None if isinstance(reply, Exception) else unread.lag(reply, self._group)
         if found is None:  # whoever makes the group again does not leave it so
             return
@@ -53,8 +64,10 @@ class Gauge:
         exact, oldest_s = True, 0.0
         if count != 0:
             clock, first = self._call(*unread.first(self._stream, last))
-            if isinstance(clock, Exception) or isinstance(first, Exception):
-                return
+            for reply in (clock, first):
+                if isinstance(reply, Exception):
+                    self._complaints.add(Part.BACKLOG, reply)
+                    return
             if not first:  # some servers say otherwise for ever, after entries were removed
                 count = 0
             elif count is None:
@@ -63,6 +76,7 @@ class Gauge:
         self._view[K.UNREAD], self._view[K.UNREAD_SURE] = count, exact
         self._real[K.UNREAD_S] = oldest_s
         self._real[K.UNREAD_AT] = time.monotonic()
+        self._complaints.over(Part.BACKLOG)
 
     def count_fleet(self) -> None:
         """Find out how many slots all living instances want; after each beat.

@@ -20,12 +20,13 @@ import time
 
 from .. import __version__
 from ..ipc import logsink
-from ..ipc.cells import K, P, PoolState, Swept
+from ..ipc.cells import K, P, Part, PoolState, Swept
 from ..ipc.fence import TRUSTED, Fence, boot_time
 from ..ipc.nudge import NUDGE
 from ..ipc.segment import Segment
 from ..streams import beat, fleet, orders
-from ..streams.wire import Lost
+from ..streams.wire import Lost, heed
+from .complaints import LASTS_S, Complaints
 from .crew import Crew
 from .gauge import Gauge
 from .leading import Lead
@@ -44,7 +45,6 @@ END = b"e"  # another keeper goes on with the lease
 BEATS = 3  # in one lease
 _LET_GO_BEATS = 4 * BEATS
 _PAGES = 50  # of pending entries that are looked at in one beat
-_TELL_S = 2.0  # trouble that is over sooner is the workers' to tell
 _ASK_S = 1.0  # how often a lease that another has is asked for
 _PATIENCE = 1 / 6  # of a lease, for a reply: a dead connection is replaced before the trust ends
 _LISTEN_LEAST_S = 0.05  # a pass of the sweep follows each beat closely: not worth a command
@@ -100,28 +100,28 @@ class Keeper:
             self._wake_fd,
         )
         self._crew = Crew(segment, self._name, _LET_GO_BEATS, self._lease_s / BEATS)
-        self._lead = Lead(pool, self._keep, self._line.call, self._crew.most_attempts)
-        self._gauge = Gauge(pool.rules.scale, self._keep, source.stream, source.group, self._line.call)
-        beside = self._second_line(pool)
-        self._lender = Lender(pool, segment, beside, self._ring)
+        told = self._complaints = Complaints(pool.title, self._keep)
+        self._lead = Lead(pool, self._keep, self._line.call, self._crew.most_attempts, told)
         names = (source.stream, source.group)
-        self._switchboard = Switchboard(pool.title, names, segment, beside, self._wake_slots)
+        self._gauge = Gauge(pool.rules.scale, self._keep, *names, self._line.call, told)
+        beside = self._second_line(pool)
+        self._lender = Lender(pool, segment, beside, self._ring, told)
+        self._switchboard = Switchboard(pool.title, names, segment, beside, self._wake_slots, told)
         self._due = 0.0  # of the next beat, monotonic
         self._strangers_due = 0.0
         self._held = self._checked = False  # `_checked`: who was robbed before this term is known
         self._told = self._orphan = self._release = False
         self._page = beat.START
         self._drained = False
-        self._holder = self._complaint = ""
+        self._holder = ""
         self._trusted = self._fence.holds
 
     def _second_line(self, pool: Pool) -> Line:
         """Return the lender's: the first is most often busy, with a wait for a word."""
         source = pool.spec.source
         patience_s = min(_LEND_PATIENCE_S, self._lease_s * _PATIENCE)
-        return Line(
-            source.target, f"{source.instance}:lender", patience_s, self._slice_s, self._live, self._wake_fd
-        )
+        name = f"{source.instance}:lender"
+        return Line(source.target, name, patience_s, self._slice_s, self._live, self._wake_fd, asks_role=True)
 
     def run(self) -> int:
         """Keep the lease until told to end; return the exit code."""
@@ -203,9 +203,7 @@ class Keeper:
             self._line.rest(min(_ORPHAN_S, max(0.0, due - time.monotonic())))
         elif (left := due - time.monotonic()) > _LISTEN_LEAST_S:
             said = self._line.listen(beat.listen(self._who, left), left, self._wanted_elsewhere)
-            if isinstance(
-                said, Exception
-            ):  # it may not wait for a word: orders and entries come with the beats
+            if isinstance(said, Exception):  # it may not wait: orders and entries come with the beats
                 self._line.rest(max(0.0, due - time.monotonic()))
             else:
                 self._hear(beat.heard(said))
@@ -234,6 +232,7 @@ class Keeper:
             if isinstance(reply, Exception):
                 raise Lost(f"{self._pool.spec.source.target}: {reply}")
             said = beat.parse(reply)
+            heed(said.trouble)
             self._line.fine()
             if not said.lease.held:
                 self._wait_for(said.lease.holder, said.lease.left_ms)
@@ -291,8 +290,10 @@ class Keeper:
             view[K.SWEPT + counter] = count
         self._lead.note(said, sent)
         self._drain_if_told(said)
-        if said.trouble and not said.trouble.startswith(("NOGROUP", "ERR no such key")):
-            log.warning("%s: pending entries cannot be renewed: %s", self._name, one_line(said.trouble, 200))
+        if not said.trouble:
+            self._complaints.over(Part.PENDING)
+        elif not said.trouble.startswith(("NOGROUP", "ERR no such key")):
+            self._complaints.add(Part.PENDING, said.trouble)
 
     def _note_pause(self, said: beat.Beat) -> None:
         paused = said.pause is not None
@@ -333,7 +334,7 @@ class Keeper:
         real = self._segment.pool.real
         return fleet.Report(
             socket.gethostname(), self._master, __version__, started, time.time(), self._lease_s,
-            self._crew.states, real[P.RATE], real[P.BUSY],
+            self._crew.states, real[P.RATE], real[P.BUSY], self._complaints.lasting(),
         ).encode()  # fmt: skip
 
     def _let_go(self) -> None:
@@ -354,7 +355,7 @@ class Keeper:
 
     def _mention(self) -> None:
         """Say what is wrong, when it begins to matter, and when that is over."""
-        trouble, line = self._line.trouble, self._line
+        trouble = self._line.trouble
         if self._trusted and not self._fence.holds:
             self._trusted = False
             if not self._wanted_elsewhere():
@@ -362,12 +363,10 @@ class Keeper:
                     "%s: its lease cannot be trusted any more, workers stand by: %s",
                     self._name, trouble or "no beat was answered in time",
                 )  # fmt: skip
-        if trouble and trouble != self._complaint and time.monotonic() > line.since + _TELL_S:
-            self._complaint = trouble
-            log.warning("keeper of %s: %s; trying again", self._name, trouble)
-        elif self._complaint and not trouble and self._held:
-            self._complaint = ""
-            log.info("keeper of %s: Redis answers again", self._name)
+        if trouble:
+            self._complaints.add(Part.LEASE, trouble, after_s=LASTS_S)
+        elif self._held:
+            self._complaints.over(Part.LEASE)
 
     def _wake_slots(self) -> None:
         """Let all slots look: one that waits for the reply to a read would be given entries."""

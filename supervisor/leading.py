@@ -11,6 +11,7 @@ from typing import Any
 from ..ipc.cells import K, Keep
 from ..ipc.fence import TRUSTED, boot_time
 from ..streams.beat import Beat
+from .complaints import Complaints
 from .settings import Pool
 from .sweep import Deposed, Sweeper
 
@@ -21,11 +22,16 @@ class Lead:
     """What one keeper knows of the lead over its group."""
 
     def __init__(
-        self, pool: Pool, keep: Keep, call: Callable[..., list[Any]], most: Callable[[], int]
+        self,
+        pool: Pool,
+        keep: Keep,
+        call: Callable[..., list[Any]],
+        most: Callable[[], int],
+        complaints: Complaints | None = None,
     ) -> None:
-        """Begin as a follower; for `call` and `most` see `Sweeper`."""
+        """Begin as a follower; for `call`, `most` and `complaints` see `Sweeper`."""
         self._title, self._lease_s, self._view = pool.title, pool.fleet.lease_s, keep.view
-        self._sweeper = Sweeper(pool, call, most)
+        self._sweeper = Sweeper(pool, call, most, complaints)
         self._epoch, self._leader = 0, ""
         self._until = 0.0  # boot time
         self._due = math.inf  # of the sweeper, monotonic

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ipc.cells import D, DeskState, K, P, PoolState, S, SeatState, W
+from ..ipc.cells import D, DeskState, K, P, Part, PoolState, S, SeatState, W
 from ..ipc.fence import Fence
 from ..ipc.journal import JOURNAL_MAX, WAITING_MAX
 from ..ipc.ledger import INDEX_BITS
@@ -30,8 +30,9 @@ from ..ipc.segment import Segment
 from ..ipc.slot import Slot
 from ..streams import keys
 from ..streams.lending import Lending, Row, rows
-from ..streams.wire import Lost
+from ..streams.wire import Lost, WrongServer
 from .acknowledger import Acknowledger
+from .complaints import LASTS_S, Complaints
 from .lending import deal, lendable
 from .line import Line
 from .settings import Pool
@@ -49,6 +50,10 @@ _REST_S = 1.0  # with nobody idle here, what waits so long is for idle slots of 
 _AGAIN_FIRST_S, _AGAIN_MAX_S = 0.05, 1.0  # before a slot is looked at again where nothing was found
 _TROUBLE_S = 1.0
 _HANDED_S = 0.1  # so late a slot may notice that it was handed entries
+
+
+class Refused(Lost):
+    """The server answered with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,14 @@ class Long:
 class Lender:
     """Lends between the slots of one pool."""
 
-    def __init__(self, pool: Pool, segment: Segment, line: Line, ring: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        segment: Segment,
+        line: Line,
+        ring: Callable[[], None],
+        complaints: Complaints | None = None,
+    ) -> None:
         """Look at nothing yet.
 
         Arguments:
@@ -79,8 +91,10 @@ class Lender:
             segment: of that pool, open for writing.
             line: to the server, of its own: another may be waiting on the keeper's.
             ring: wakes the master.
+            complaints: where errors go.
         """
         source = pool.spec.source
+        self._complaints = complaints or Complaints("")
         self._segment, self._line, self._ring, self._instance = segment, line, ring, source.instance
         self._fence, self._keep = Fence(segment.keep), segment.keep.view
         self._commands = Lending(source.stream, source.group)
@@ -129,7 +143,8 @@ class Lender:
             try:
                 self._lend(found, now)
             except Lost as error:
-                log.debug("nothing is lent for now: %s", error)
+                answered = isinstance(error, (Refused, WrongServer))
+                self._complaints.add(Part.LENDING, error, after_s=0.0 if answered else LASTS_S)
                 self._due = time.monotonic() + _TROUBLE_S
         return self._due
 
@@ -205,7 +220,7 @@ class Lender:
         if not found or not self._fence.is_open:
             return
         if not self._line.connect(rest=False):  # the keeper waits for us, and a beat may be due
-            raise Lost("no connection")
+            raise Lost(self._line.trouble)
         term = self._fence.term
         for one in found:
             # Looked at before, stored after: a batch that begins later is not taken for the one we saw. No
@@ -237,7 +252,7 @@ class Lender:
     def _free(self, one: Long, reply: Any, now: float, *, resting: bool) -> list[Row]:
         """Return what may be lent of a slot: nothing if its worker has gone on."""
         if isinstance(reply, Exception):
-            raise Lost(str(reply))
+            raise Refused(str(reply))
         slot = one.parts
         batches, waiting = slot.journal.batches(), slot.waiting.ids()
         place = slot.journal.place()
@@ -273,17 +288,23 @@ class Lender:
                 self._slots[target].ward.view[W.HANDED] += 1
             self._ring()
             raise
+        refused: Exception | None = None
         for (one, target, part), reply in zip(shares, replies, strict=True):
             codes = [0] * len(part) if isinstance(reply, Exception) else reply
             one.parts.loans.strike(row.entry for row, code in zip(part, codes, strict=True) if not code)
             lent = sum(codes)
             if lent:
                 self._slots[target].ward.view[W.HANDED] += 1
+            if isinstance(reply, Exception):
+                refused = reply
             if lent and target != one.slot:
                 one.parts.ward.view[W.LENT] += lent
                 words = "slot %d: %d entries behind one that takes long are lent to slot %d"
                 log.debug(words, one.slot, lent, target)
         self._ring()
+        if refused is not None:
+            raise Refused(str(refused))
+        self._complaints.over(Part.LENDING)
 
     def _name(self, slot: int) -> str:
         return keys.consumer(self._instance, slot)

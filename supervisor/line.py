@@ -1,6 +1,7 @@
 """The line: a helper's connection to Redis, over any number of sockets.
 
-Nothing waits here for longer than it was told to, and whoever waits is seen to live all the time.
+A reply that says that this is the wrong server ends the connection, whatever was asked. Nothing waits here
+for longer than it was told to, and whoever waits is seen to live all the time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..streams.connection import RedisError, Target, explain
-from ..streams.wire import DescriptorsClosed, Lost, Wire
+from ..streams.lookout import EVERY_S, lookout
+from ..streams.wire import DescriptorsClosed, Lost, Wire, WrongServer, heed
 
 log = logging.getLogger("rsq.keeper")
 
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.05, 1.0
+_ROLE = b"*1\r\n$4\r\nROLE\r\n"
 
 
 class Line:
@@ -32,6 +35,8 @@ class Line:
         slice_s: float,
         turn: Callable[[], float],
         wake_fd: int,
+        *,
+        asks_role: bool = False,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -43,13 +48,16 @@ class Line:
             turn: shows that this process lives, and empties `wake_fd`; returns when to call it again at the
                 latest, whatever is waited for, in monotonic seconds.
             wake_fd: ends a wait when it becomes readable.
+            asks_role: make sure now and then that the server is no replica: where it would not say so by
+                itself, since all that is asked for a while may only read.
         """
         self._target, self._name, self._patience_s, self._slice_s = target, name, patience_s, slice_s
         self._turn, self._wake_fd = turn, wake_fd
         self._wire: Wire | None = None
+        self._lookout = lookout(target, slice_s)
+        self._role_due = 0.0 if asks_role and target.way == "direct" else math.inf  # monotonic
         self._pause_s = _PAUSE_FIRST_S
         self.trouble = ""  # why there is no connection
-        self.since = 0.0  # monotonic: since when
 
     def connect(self, *, rest: bool = True) -> bool:
         """Try once to have a connection; False when there is none.
@@ -60,20 +68,36 @@ class Line:
         if self._wire is not None:
             return True
         try:
-            self._wire = Wire(self._target, self._name, self._slice_s, (self._wake_fd,))
+            self._wire = Wire(self._target, self._name, self._slice_s, (self._wake_fd,), self._lookout)
         except (RedisError, OSError) as error:
+            words = explain(error, self._target) if isinstance(error, RedisError) else str(error)
             if rest:
-                self.fail(explain(error, self._target) if isinstance(error, RedisError) else str(error))
+                self.fail(words)
+            else:
+                self.trouble = words
             return False
+        if not rest:
+            self.trouble = ""
         return True
 
     def call(self, *packed: bytes) -> list[Any]:
         """Send commands in one write and return their replies; an error reply is a value.
 
         Raises:
+            WrongServer: one of them says so; the connection is closed.
             Lost: there is no connection, or it broke, or a reply did not come in time.
         """
-        return self._ask(b"".join(packed), len(packed), self._patience_s)
+        if time.monotonic() < self._role_due:
+            return self._ask(b"".join(packed), len(packed), self._patience_s)
+        role, *replies = self._ask(_ROLE + b"".join(packed), 1 + len(packed), self._patience_s)
+        if isinstance(role, Exception):  # nobody may ask
+            self._role_due = math.inf
+        elif role[0] == b"slave":
+            self.drop()
+            raise WrongServer(explain(WrongServer("READONLY by its role"), self._target))
+        else:
+            self._role_due = time.monotonic() + EVERY_S
+        return replies
 
     def listen(self, packed: bytes, seconds: float, leave: Callable[[], bool]) -> Any:
         """Send one command that the server may take that long to answer; None when it was given up.
@@ -108,6 +132,11 @@ class Line:
                 elif leave is not None and leave():
                     self.drop()
                     return []
+            for reply in replies:
+                heed(reply)
+        except WrongServer as error:
+            self.drop()
+            raise WrongServer(explain(error, self._target)) from error
         except (Lost, DescriptorsClosed) as error:
             self.drop()
             raise Lost(f"{self._target}: {error}") from error
@@ -115,12 +144,12 @@ class Line:
 
     def fine(self) -> None:
         """Note that the server has answered as it should."""
-        self._pause_s, self.trouble, self.since = _PAUSE_FIRST_S, "", 0.0
+        self._pause_s, self.trouble = _PAUSE_FIRST_S, ""
 
     def fail(self, why: str) -> None:
         """Drop the connection, and wait before the next one."""
         self.drop()
-        self.trouble, self.since = why, self.since or time.monotonic()
+        self.trouble = why
         self.rest(self._pause_s * (0.5 + random.random()))  # noqa: S311 - jitter
         self._pause_s = min(2 * self._pause_s, _PAUSE_MAX_S)
 

@@ -146,6 +146,10 @@ def _of_pools(text: Exposition, pools: _Pools) -> None:
     _counter(text, "rsq_breaker_openings", words, ((where, opened) for where, _, opened in breakers))
     swept = ((f'{names},what="{what}"', count) for names, view in pools for what, count in view.swept.items())
     _counter(text, "rsq_swept", "What sweeps have done to the group.", swept)
+    errors = (
+        (f'{names},part="{part}"', count) for names, view in pools for part, count in view.errors.items()
+    )
+    _counter(text, "rsq_keeper_errors", "Errors that a keeper met in a part of its work.", errors)
 
 
 def _lost_lines(text: Exposition, pools: _Pools, above: Mapping[str, int]) -> None:

@@ -14,12 +14,15 @@ from typing import Any
 
 import hiredis
 
+from ..ipc.cells import Part
 from ..streams import fleet, trouble
 from ..streams.entry import parse_id
 from ..streams.group import Pending, info_rows, next_id, pending_rows
 from ..streams.sweeping import Claim, Steps, is_fenced, moved, ownerless, trimmed
 from ..streams.waiting import unstarted
-from .booty import Booty, ids, name, named
+from ..streams.wire import heed
+from .booty import Booty, ids, name, named, tell_held_back, tell_restored
+from .complaints import Complaints
 from .plan import Owner, Ring, Slot, Stand, instances, owners, split, text, to_bury
 from .settings import Pool
 
@@ -52,7 +55,11 @@ class Sweeper:
     """Sweeps one group, a turn at a time, while its keeper leads."""
 
     def __init__(
-        self, pool: Pool, call: Callable[..., list[Any]], most: Callable[[], int] = lambda: 0
+        self,
+        pool: Pool,
+        call: Callable[..., list[Any]],
+        most: Callable[[], int] = lambda: 0,
+        complaints: Complaints | None = None,
     ) -> None:
         """Begin without knowing anything.
 
@@ -60,7 +67,9 @@ class Sweeper:
             pool: what is swept, and by which rules.
             call: sends packed commands in one write and returns their replies, errors as `ReplyError`.
             most: returns how many attempts an entry may have, whatever its event; 0 when that is not known.
+            complaints: where errors go.
         """
+        self._complaints = complaints or Complaints(pool.title)
         self._pool, self._call = pool, call
         self._lease_s, self._ttl_s = pool.fleet.lease_s, pool.fleet.consumer_ttl_s
         self._ask_most, self._most = most, pool.spec.retries.max_attempts
@@ -72,7 +81,7 @@ class Sweeper:
         self._scans = {"waiting": _ALL, "stories": _ALL}  # hash -> where tidying goes on
         self._looked = b""  # the live owner that was looked at last
         self._seen = False  # the group was there
-        self._said, self._complained = "", False  # the last complaint, and whether this pass had one
+        self._complained = False  # this pass had a complaint
         self._trimmed, self._told = 0, 0.0
         self._hold_due = 0.0  # monotonic: not before that it is said again who holds trimming back
 
@@ -105,7 +114,7 @@ class Sweeper:
         except StopIteration:
             self._turns = None
             if not self._complained:
-                self._said = ""
+                self._complaints.over(Part.SWEEP)
         except hiredis.ReplyError as error:
             self.stop()
             self._complain(error)
@@ -128,10 +137,8 @@ class Sweeper:
         self._due = now + self._lease_s
 
     def _complain(self, error: hiredis.ReplyError) -> None:
-        words = trouble.explain(error, self._pool.spec.source.target)
-        if words != self._said:
-            log.error("the sweep of %s could not go on, it will try again: %s", self._pool.title, words)
-        self._said, self._complained = words, True
+        self._complained = True
+        self._complaints.add(Part.SWEEP, trouble.explain(error, self._pool.spec.source.target))
 
     def _ask(self, *commands: bytes) -> list[Any]:
         """Return the replies to commands.
@@ -276,6 +283,7 @@ class Sweeper:
             yield PACE_S
             done, trouble_said = moved(entries, reply)
             booty.buried(whose, done)
+            heed(trouble_said)
             if trouble_said:
                 self._complain(
                     hiredis.ReplyError(f"dead letter of {ids(entries[len(done) :][:1])}: {trouble_said}")
@@ -358,12 +366,7 @@ class Sweeper:
                 yield PACE_S
             elif done.behind_ms >= BEHIND_MS and now >= self._hold_due:
                 self._hold_due = now + TELL_HOLD_S
-                where, who = name(self._pool.spec.source.stream), name(done.holder)
-                log.warning(
-                    "group %s keeps stream %s from being trimmed: what it has not read or not acknowledged"
-                    " begins %.1f hours before the newest entry. Let it catch up, or, if nobody uses it any"
-                    " more: XGROUP DESTROY %s %s", who, where, done.behind_ms / 3_600_000, where, who,
-                )  # fmt: skip
+                tell_held_back(self._pool.spec.source.stream, done)
         if self._trimmed and now - self._told >= TELL_TRIM_S:
             log.info("trimmed %d entries that every group has acknowledged", self._trimmed)
             self._trimmed, self._told = 0, now
@@ -384,11 +387,7 @@ class Sweeper:
         source = self._pool.spec.source
         (made,) = self._ask(steps.restore(source.start_id, count=self._seen))
         if made and self._seen:
-            log.error(
-                "group %s of stream %s was missing: somebody has destroyed it, or deleted the stream. Created"
-                " again, reading from %s; what was pending is lost", name(source.group), name(source.stream),
-                source.start_id,
-            )  # fmt: skip
+            tell_restored(source.stream, source.group, source.start_id)
         self._seen = True
 
 

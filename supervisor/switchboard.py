@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..ipc.breakers import How, Row, Shown, State
-from ..ipc.cells import K, P
+from ..ipc.cells import K, P, Part
 from ..ipc.segment import Segment
 from ..ipc.slot import Slot
 from ..streams.group import pack
-from ..streams.wire import Lost
+from ..streams.wire import Lost, WrongServer
 from ..worker.breaker import Asked, Breaker, Ended, Event, Failed, Limits, Phase, due_ms, runs
 from .breakers import Breakers, Contended
+from .complaints import LASTS_S, Complaints
 from .line import Line
 from .printable import one_line
 
@@ -58,7 +59,13 @@ class Switchboard:
     """The circuit breakers of one pool."""
 
     def __init__(
-        self, title: str, names: tuple[str, str], segment: Segment, line: Line, wake: Callable[[], None]
+        self,
+        title: str,
+        names: tuple[str, str],
+        segment: Segment,
+        line: Line,
+        wake: Callable[[], None],
+        complaints: Complaints | None = None,
     ) -> None:
         """Ask nothing yet.
 
@@ -68,12 +75,13 @@ class Switchboard:
             segment: of the pool, open for writing.
             line: to the server; not one on which somebody waits.
             wake: lets all slots look at their switches.
+            complaints: where errors go.
         """
+        self._complaints = complaints or Complaints(title)
         self._title, self._names, self._segment, self._line, self._wake = title, names, segment, line, wake
         self._breakers = Breakers(*names, lambda *commands: line.call(*(pack(*words) for words in commands)))
         self._seats: dict[int, _Seat] = {}
         self._known: dict[str, Breaker] = {}
-        self._complained = ""
         self._look = self._pause = 0.0  # monotonic: when to look what others did; nothing before that
         self._scanned = False
 
@@ -92,15 +100,13 @@ class Switchboard:
         try:
             if now >= self._look or self._has_news(now):
                 if not self._line.connect(rest=False):
-                    raise Lost("no connection")
+                    raise Lost(self._line.trouble)
                 self._act(now)
-                self._complained = ""
+                self._complaints.over(Part.BREAKERS)
         except (Lost, RuntimeError, Contended) as error:
             self._pause = time.monotonic() + _TROUBLE_S
-            words = one_line(str(error), 300)
-            if not isinstance(error, Lost) and words != self._complained:
-                self._complained = words
-                log.warning("%s: circuit breakers are as they were last known: %s", self._title, words)
+            is_answer = isinstance(error, (WrongServer, RuntimeError))
+            self._complaints.add(Part.BREAKERS, error, after_s=0.0 if is_answer else LASTS_S)
             return self._pause
         return min([self._look, *(seat.put_off for seat in self._seats.values() if seat.probe)])
 

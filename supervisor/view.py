@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..ipc.cells import Swept, Why
+from ..ipc.cells import Part, Swept, Why
 from ..ipc.exitcodes import Cause
 from ..ipc.ledger import C
 from ..ipc.segment import Identity
@@ -13,6 +13,7 @@ FRESH_S = 10.0  # the master passes through its loop about once a second; older 
 COUNTERS = tuple(counter.name.lower() for counter in C)
 CAUSES = tuple(cause.name.lower() for cause in Cause)
 SWEPT = tuple(counter.name.lower() for counter in Swept)
+PARTS = tuple(part.name.lower() for part in Part)
 WHYS = tuple(why.name.lower() for why in Why)
 PROCESSES = ("master", "keeper", "worker", "exporter")
 _SEATED = ("starting", "running", "draining", "held")
@@ -196,6 +197,7 @@ class PoolView:
         root: pid of the root above the master, None when there is none.
         breakers: event -> its circuit breaker.
         lost_lines: kind of process -> how many lines of the log it dropped, ever.
+        errors: `ipc.cells.Part` in lower case -> errors that its keepers have met with it, ever.
     """
 
     identity: Identity
@@ -219,6 +221,7 @@ class PoolView:
     root: int | None = None
     breakers: dict[str, BreakerView] = field(default_factory=dict)
     lost_lines: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PROCESSES, 0))
+    errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
 
     @property
     def alive(self) -> bool:

@@ -23,9 +23,10 @@ from ..ipc.fence import Fence
 from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
 from ..streams.group import Group
+from ..streams.lookout import lookout
 from ..streams.once import Marks, Row
-from ..streams.trouble import code
-from ..streams.wire import Lost, Wire
+from ..streams.trouble import code, elsewhere
+from ..streams.wire import Lost, Wire, WrongServer
 from .patience import Patience
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Session:
         """
         self._fence = fence
         self.term = fence.term  # in which what is in hand was fetched; the consumer's loop moves it on
-        self._target, self._name = target, name
+        self._target, self._name, self._lookout = target, name, lookout(target, _CONNECT_TIMEOUT_S)
         self._desk, self._ledger, self._counters = desk, ledger, ledger.sums.counters
         self._watch, self._on_watch, self._stopping = watch, on_watch, stopping
         self.meanwhile: Callable[[], None] = lambda: None  # work for which it is time while we wait
@@ -163,7 +164,7 @@ class Session:
 
     def _connect(self, give_up: float) -> Wire:
         timeout_s = max(_CONNECT_LEAST_S, min(_CONNECT_TIMEOUT_S, give_up - time.monotonic()))
-        wire = Wire(self._target, self._name, timeout_s, self._watch)
+        wire = Wire(self._target, self._name, timeout_s, self._watch, self._lookout)
         wire.timeout_s = max(_CONNECT_LEAST_S, min(REPLY_TIMEOUT_S, give_up - time.monotonic()))
         return wire
 
@@ -269,12 +270,22 @@ class Session:
                     ask.deadline = min(ask.deadline, time.monotonic() + _STOP_PATIENCE_S)
                 continue
             item = self._expected.popleft()
-            if isinstance(item, Ask):
+            if isinstance(reply, hiredis.ReplyError):
+                self._refused(item, reply)
+            elif isinstance(item, Ask):
                 item.reply, item.done = reply, True
-            elif isinstance(reply, hiredis.ReplyError):
-                self._unsent.appendleft(item)  # its reply is taken: the next one is not its own
-                raise Refused(str(reply))
         return True
+
+    def _refused(self, item: Debt | Ask, reply: hiredis.ReplyError) -> None:
+        """Take note of an error; with one that says that this is the wrong server, the connection ends."""
+        if elsewhere(reply):
+            self._expected.appendleft(item)
+            self.give_up()
+            raise WrongServer(str(reply))
+        if isinstance(item, Debt):
+            self._unsent.appendleft(item)  # its reply is taken: the next one is not its own
+            raise Refused(str(reply))
+        item.reply, item.done = reply, True
 
     def call(self, *commands: bytes) -> list[Any]:
         """Send what is owed and some commands, and return their replies, errors as values."""

@@ -31,7 +31,7 @@ class Line:
     def __init__(self, server: Server) -> None:
         client: Any = server.client()
         self.connection = client.connection_pool.get_connection()
-        self.sent, self.is_cut = 0, False
+        self.sent, self.is_cut, self.trouble = 0, False, "cut"
 
     def connect(self, *, rest: bool) -> bool:
         assert not rest

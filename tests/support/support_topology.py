@@ -161,6 +161,33 @@ class Cluster(Topology):
             "a slot whose new owner is known to all",
         )
 
+    def hand_over(self) -> None:
+        """Let the owner of `events` and its replica change places, as CLUSTER FAILOVER does."""
+        old = self.owner()
+        new = next(node for node in (*self.masters, self.replica) if node and self._follows(node, old))
+        until(lambda: in_step(new), "a replica in step")
+        until(lambda: self._all_know(old, new), "old news")
+        for last in (False, False, True):  # nodes that are not quick enough give it up after 5 s
+            assert ask(new, "CLUSTER", "FAILOVER") == b"OK"
+            try:
+                until(lambda: self.owner() is new, "the failover", 10)
+            except AssertionError:
+                if last:
+                    raise
+            else:
+                break
+        until(lambda: ask(old, "ROLE")[0] == b"slave", "the old master as a replica")
+
+    def _follows(self, node: Node, master: Node) -> bool:
+        role = ask(node, "ROLE")
+        return bool(role[0] == b"slave" and role[2] == master.port)
+
+    def _all_know(self, master: Node, replica: Node) -> bool:
+        """Tell whether all nodes take one for the replica of the other: else it gets no vote or no ear."""
+        wanted = [identity(replica), identity(master)]
+        views = [ask(node, "CLUSTER", "NODES").decode().splitlines() for node in self.nodes]
+        return all(any([row.split()[0], row.split()[3]] == wanted for row in view) for view in views)
+
     def _join(self) -> None:
         for number, node in enumerate(self.nodes):
             ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)

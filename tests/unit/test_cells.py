@@ -13,6 +13,7 @@ from rsq.ipc.cells import (
     K,
     Keep,
     P,
+    Part,
     Pool,
     PoolState,
     S,
@@ -33,7 +34,8 @@ def test_every_cell_has_room_in_its_row() -> None:
     assert max(P) < Pool.SIZE
     assert max(D) < Desk.SIZE
     assert len(W) <= Ward.SIZE
-    assert K.SWEPT + len(Swept) <= K.LOST_LINES < Keep.SIZE
+    assert K.SWEPT + len(Swept) == K.ERRORS
+    assert K.ERRORS + len(Part) <= K.LOST_LINES < Keep.SIZE
     assert max(S) == S.RESTARTS, "the counters per cause follow the last named cell"
     assert S.RESTARTS + len(Cause) <= Seat.SIZE
 

@@ -9,6 +9,7 @@ import pytest
 from rsq.streams.fleet import Report
 from rsq.streams.orders import Order
 from rsq.streams.pending import Pending
+from rsq.streams.replication import Replication
 from rsq.streams.survey import Instance, Leader, Survey
 from rsq.supervisor.checking import Finding, Grade, Limits, as_json, cannot_tell, findings, lines, worst
 
@@ -44,6 +45,24 @@ def graded(seen: Survey, limits: Limits = ANY) -> dict[str, Grade]:
 
 def finding(seen: Survey, check: str, limits: Limits = ANY) -> Finding:
     return next(one for one in findings(seen, limits) if one.check == check)
+
+
+def test_what_a_keeper_cannot_do_is_a_warning() -> None:
+    assert WEB.report is not None
+    report = replace(WEB.report, trouble={"breakers": "circuit breakers are as they were: MOVED\x1b"})
+    seen = replace(WELL, instances=(replace(WEB, report=report),))
+    assert graded(seen) == {"keepers": Grade.WARNING}
+    assert finding(seen, "keepers").text.startswith("web-1: circuit breakers are as they were: MOVED")
+    assert "\x1b" not in finding(seen, "keepers").text
+
+
+def test_a_primary_that_needs_no_replica_is_told() -> None:
+    """It is advice: nothing is wrong today."""
+    found = {one.check: one for one in findings(WELL, ANY, Replication(2, guarded=False))}
+    assert found["replicas"].grade is Grade.GOOD
+    assert "min-replicas-to-write" in found["replicas"].text
+    for well in (None, Replication(2, guarded=True)):
+        assert "replicas" not in {one.check for one in findings(WELL, ANY, well)}
 
 
 def test_all_is_well() -> None:

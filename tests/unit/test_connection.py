@@ -210,6 +210,8 @@ def test_embedded_is_a_unix_socket_in_its_directory(tmp_path: Path) -> None:
         ("ERR ACL failure in script: User x has no permissions to run the 'xadd' command", "NOPERM", True),
         ("LOADING Redis is loading the dataset in memory", "LOADING", False),
         ("READONLY You can't write against a read only replica.", "READONLY", False),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("EXECABORT Transaction discarded because of: READONLY You can't write", True),
         ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", False),
         ("MISCONF Redis is configured to save RDB snapshots, but", "MISCONF", False),
         ("MASTERDOWN Link with MASTER is down", "MASTERDOWN", False),
