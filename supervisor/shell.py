@@ -107,7 +107,8 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
     place = parts.journal.place()
     running = bool(desk.view[D.RUNNING]) and place is not None
     entry = place[2].decode("ascii", "replace") if place else ""
-    if running and (together := parts.journal.together()) > 1:
+    together = parts.journal.together() if running else 1
+    if together > 1:
         entry += f" (of a batch of {together})"
     return Sight(
         holder=holder if holder is not None and holder != pid else None,
@@ -117,6 +118,7 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         place=place[0] if place else 0,
         since=place[1] if place else 0.0,
         entry=entry,
+        together=together,
         finished=finished(parts.ledger),
         settled=bool(desk.view[D.SETTLED]),
         held=bool(desk.view[D.HOLDS]),

@@ -85,7 +85,12 @@ class Sizing(Happenings):
         smooth_s = 5.0 if scale is None else min(5.0, scale.target_s / 2)
         done = {slot: sight.finished for slot, sight in self.sights.items()}
         busy = sum(self.sights.get(slot, Sight()).busy for slot, seat in state.seats.items() if seat.booted)
-        meter = state.meter.look(self.now, done, busy, smooth_s)
+        running = [
+            (self.now - sight.since, sight.together)
+            for slot, sight in self.sights.items()
+            if sight.running and slot in state.seats and state.seats[slot].booted
+        ]
+        meter = state.meter.look(self.now, done, busy, smooth_s, running)
         self.state = replace(state, meter=meter)
         if scale is None or state.by_hand or state.stage is not Stage.RUNNING:
             return

@@ -62,6 +62,7 @@ class Sight:
         busy: its worker is at work.
         running: user code may run; then `place` names the start of the entry, `since` its time.
         entry: id of that entry.
+        together: how many entries run at the same time, in one call.
         finished: how many entries were ever finished in this slot.
         settled: it has nothing in hand and the stream was empty.
         held: the slot's memory tells of entries in hand.
@@ -79,6 +80,7 @@ class Sight:
     place: int = 0
     since: float = 0.0
     entry: str = ""
+    together: int = 1
     finished: int = 0
     settled: bool = False
     held: bool = False

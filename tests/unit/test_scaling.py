@@ -210,6 +210,46 @@ def test_few_finished_entries_make_a_rate_too() -> None:
     assert meter.rate == pytest.approx(1 / 60, rel=0.2)
 
 
+def _quick() -> Meter:
+    """A minute of entries of 10 ms, then nothing to do for ten seconds."""
+    meter = _metered((100.0 + n, 100 * n, 1) for n in range(60))
+    return _metered(((160.0 + n, 5900, 0) for n in range(10)), meter)
+
+
+def _slow(meter: Meter, seconds: int, together: int = 1) -> Meter:
+    """A call that runs for so long and goes on."""
+    for n in range(seconds):
+        meter = meter.look(170.0 + n, {0: 5900}, 1, running=[(n, together)])
+    return meter
+
+
+def test_what_runs_for_longer_than_known_is_evidence() -> None:
+    """Else quick entries of before hide slow ones until ten of those have finished."""
+    assert _quick().rate == pytest.approx(100.0, rel=0.05)
+    rates = [_slow(_quick(), seconds).rate for seconds in range(2, 20)]
+    assert rates[0] < 5
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(3 / 19, rel=0.1)
+
+
+def test_one_call_of_many_entries_is_no_evidence_before_its_time() -> None:
+    """A batch of 1,000 takes ten seconds at the rate of before."""
+    unseen = _metered(((170.0 + n, 5900, 1) for n in range(9)), _quick())
+    assert _slow(_quick(), 9, together=1000).rate == unseen.rate
+    assert _slow(_quick(), 60, together=1000).rate < 20
+
+
+def test_one_slow_entry_among_many_quick_ones_changes_little() -> None:
+    """Four workers, of which one runs a single entry for ten seconds."""
+    meter = Meter()
+    for n in range(60):
+        age = n - 45.0 if 45 <= n < 55 else 0.0
+        meter = meter.look(100.0 + n, {0: 30 * n}, 4, running=[(0.05, 1)] * 3 + [(age, 1)])
+    assert meter.rate == pytest.approx(7.5, rel=0.05)
+    late = [(0.05, 1)] * 3 + [(10.0, 1)]
+    assert meter.look(160.0, {0: 1800}, 4, running=late).rate > 5
+
+
 def test_a_gap_counts_for_nothing() -> None:
     meter = _metered([(100.0, 0, 1), (101.0, 10, 1), (500.0, 10_000, 1), (501.0, 10_010, 1)])
     assert meter.rate == pytest.approx(10.0)
