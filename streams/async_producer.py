@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redis import asyncio as aio
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from . import async_connection, connection
 from .durations import Duration, seconds
@@ -137,7 +137,7 @@ class AsyncProducer:
             while len(heard.answers) < talk.count:
                 try:
                     heard.answers.append(await link.read_response())
-                except ResponseError as error:
+                except (ResponseError, BusyLoadingError) as error:
                     heard.answers.append(error)
         except RedisError as error:
             heard.lost = error

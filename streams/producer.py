@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from . import connection
 from .durations import Duration, seconds
@@ -54,8 +54,8 @@ class Producer:
             block: how long to wait at most while nothing can be pushed, then it is `StreamFull`.
             allow_pickle: needed for the serializer pickle.
             timeout_s: seconds to wait for a connection and for answers; a client of yours has its own. Also
-                how long a push waits for a failover or for a slot that moves (behind sentinels, in a
-                cluster), and for a connection that broke, where it may be sent again.
+                how long a push waits for a failover or for a slot that moves while servers say that they did
+                not execute it, and for a connection that broke, where it may be sent again.
 
         Raises:
             ValueError: bad URL or setting.
@@ -192,7 +192,7 @@ class Producer:
             while len(heard.answers) < talk.count:
                 try:
                     heard.answers.append(link.read_response())
-                except ResponseError as error:
+                except (ResponseError, BusyLoadingError) as error:
                     heard.answers.append(error)
         except RedisError as error:
             heard.lost = error

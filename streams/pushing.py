@@ -100,7 +100,8 @@ class Pusher:
         """Check the settings; see `Producer`.
 
         Arguments:
-            patience_s: how long to look for the right server while it is certain that nothing was executed.
+            timeout_s: how long to send again what a server has said that it did not execute.
+            patience_s: how long to try to reach a server, while nothing was sent.
             server: what errors name; None if it is not known.
 
         Raises:
@@ -287,7 +288,8 @@ class Pusher:
         """
         found: list[Any] = []
         broken = False  # then what is left may have been executed
-        deadline = time.monotonic() + self._patience_s
+        began = time.monotonic()
+        deadline = began + self._patience_s
         pauses = iter(_PAUSES_S)
         while True:
             heard = yield Talk(before.join((b"", *pieces)), len(pieces))
@@ -311,6 +313,8 @@ class Pusher:
             ]
             pieces = refused + pieces[len(answers) :]
             final = permanent(lost) if lost is not None else not all(map(elsewhere, errors))
+            if lost is None and not any(map(permanent, errors)):  # the same address may lead elsewhere soon
+                deadline = max(deadline, began + self._timeout_s)
             if final or time.monotonic() >= deadline:
                 raise _Broken(lost or errors[0], len(found), len(pieces) if broken else 0)
             yield Pause(next(pauses, _PAUSES_S[-1]))

@@ -25,6 +25,10 @@ class PushError(RedisError):
         doubt = f", {unsure} more were sent but not confirmed" if unsure else ""
         super().__init__(f"{self.why} ({pushed} messages were pushed{doubt})")
 
+    def __repr__(self) -> str:
+        """Say what `str` says: redis-py's own shows nothing but the class."""
+        return f"{type(self).__name__}({str(self)!r}, pushed={self.pushed}, unsure={self.unsure})"
+
 
 class StreamFull(PushError):
     """There is no room, by `maxlen`; what was pushed before stays.

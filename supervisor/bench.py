@@ -18,8 +18,8 @@ from typing import Any
 from ..ipc.cells import D
 from ..ipc.segment import Identity, Segment, SegmentError
 from ..streams import embedded, keys
-from ..streams.connection import RedisError, Target, client, explain
-from ..streams.producer import Producer
+from ..streams.connection import RedisError, Target, client, explain, permanent
+from ..streams.producer import Producer, PushError
 from ..worker import dummy
 from .failing import Failure
 from .reading import snapshot
@@ -129,16 +129,37 @@ class Bench:
         )
         self._client: Any = client(self._server, name="rsq bench")
         self._groups: list[str] = []
-        self.begun = False  # there is something to throw away
+        self._tells_cpu = True  # the server does, as far as is known
+        self.begun = False  # there may be something to throw away
 
     def fill(self) -> None:
-        """Push the messages."""
+        """Push the messages, the first one by itself: who may not push is denied once.
+
+        Raises:
+            Failure: it could not be thrown away afterwards.
+        """
+        self._may_throw_away()
         body = b'{"text":"%s"}' % (b"x" * max(0, self._wanted.payload_size - len('{"text":""}')))
-        self.begun = True
         with Producer(self._client, self.stream, serializer="raw") as producer:
-            for done in range(0, self._wanted.messages, _PUSH_AT_ONCE):
+            try:
+                producer.push(body)
+            except PushError as error:
+                self.begun = bool(error.unsure)
+                raise
+            self.begun = True
+            for done in range(1, self._wanted.messages, _PUSH_AT_ONCE):
                 self._tell("filling a stream", done, self._wanted.messages)
                 producer.push_many([body] * min(_PUSH_AT_ONCE, self._wanted.messages - done))
+
+    def _may_throw_away(self) -> None:
+        try:
+            self._client.unlink(self.stream)
+        except RedisError as error:
+            words = explain(error, self._server)
+            if permanent(error):
+                needs = "it needs a user who may use the keys rsq-bench-* and rsq:*, and UNLINK"
+                raise Failure(f"{words}; nothing was made. {needs}", os.EX_CONFIG) from error
+            raise
 
     def rate(self, batch_max: int) -> Rate:
         """Let a pool handle the messages for a while."""
@@ -254,9 +275,12 @@ class Bench:
 
     def _server_s(self) -> float | None:
         """Return the CPU seconds that the server has used so far, None if it does not say."""
+        if not self._tells_cpu:
+            return None
         try:
             used = self._client.info("cpu")
-        except RedisError:
+        except RedisError as error:
+            self._tells_cpu = not permanent(error)
             return None
         return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 

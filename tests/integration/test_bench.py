@@ -16,7 +16,7 @@ from support_rsq import DEADLINE_S, Rsq, command, environment, failed
 from support_servers import Server, found
 from support_topology import Cluster
 
-from rsq.streams import embedded
+from rsq.streams import acl, embedded
 from rsq.supervisor.bench import BATCHES, Rate, best_of, suits
 
 QUICK = ("bench", "--messages", "5000", "--seconds", "0.5")
@@ -85,6 +85,21 @@ def test_a_server_that_does_not_tell_how_busy_it_is(server: Server, rsq: Rsq) ->
         client.execute_command("ACL", "DELUSER", "narrow")
     assert {rate["server_share"] for rate in said["rates"]} == {None}
     assert ":p@" not in said["redis"]
+
+
+def test_a_user_with_the_rights_of_a_pool_is_told_what_it_needs(server: Server, rsq: Rsq) -> None:
+    """Nothing is made, so nothing is said to be left; and the server's log is not filled with denials."""
+    admin: Any = server.client()
+    words = acl.words("pool", "events", "workers", "events:dlq")
+    admin.execute_command(*words, ">secret")
+    admin.acl_log_reset()
+    ended = rsq(*QUICK, "--redis", server.url.replace("://", "://pool:secret@"))
+    assert ended.returncode == os.EX_CONFIG
+    assert "nothing was made" in ended.stderr
+    assert "left there" not in ended.stderr
+    assert _keys(server) == set()
+    assert sum(row["count"] for row in admin.acl_log()) <= 2
+    admin.acl_deluser("pool")
 
 
 def test_an_embedded_server_is_started_and_ended(tmp_path: Path, rsq: Rsq) -> None:

@@ -17,7 +17,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from rsq.streams import pushing
 from rsq.streams.lanes import Lanes
 from rsq.streams.pushing import Pusher, remembered
-from rsq.streams.refusals import PushError
+from rsq.streams.refusals import PushError, StreamFull
 from rsq.streams.steps import Heard, Pause, Steps, Talk
 
 FAULTS = ("fine", "unreachable", "lost before", "lost after", "lost in the middle", "elsewhere")
@@ -123,6 +123,39 @@ def test_who_gives_up_tells_the_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (caught.value.pushed, caught.value.unsure) == (0, 3)
     assert 2.0 <= model.clock < 3.0
     assert len(model.entries) == 3
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 5.0])
+def test_what_was_not_executed_is_sent_again_for_the_time_limit(
+    monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    """At one address too, which may lead to the new primary soon."""
+    model = Model(iter(["elsewhere"] * 6), remembers=0)
+    monkeypatch.setattr(pushing, "time", type("Clock", (), {"monotonic": lambda: model.clock}))
+    made = pusher(timeout_s=5.0, patience_s=patience_s)
+    assert model.do(made.push_many([1], made.batches(None, 10, None, None))) == 1
+    model = Model(iter(["elsewhere"] * 100), remembers=0)
+    with pytest.raises(PushError) as caught:
+        model.do(made.push_many([1], made.batches(None, 10, None, None)))
+    assert (caught.value.pushed, caught.value.unsure) == (0, 0)
+    assert 5.0 <= model.clock < 6.0
+
+
+def test_a_server_that_wants_a_password_is_not_asked_again() -> None:
+    made = pusher(patience_s=0.0)
+    steps = made.push(1, None, None, None, None, False)
+    steps.send(None)
+    steps.send(Heard([ResponseError("no such key")]))
+    with pytest.raises(PushError, match="NOAUTH"):
+        steps.send(Heard([ResponseError("NOAUTH Authentication required.")]))
+
+
+def test_a_failed_push_says_what_it_is() -> None:
+    error = PushError(ResponseError("OOM"), 3, 2, "stream orders: no memory")
+    text = "stream orders: no memory (3 messages were pushed, 2 more were sent but not confirmed)"
+    assert str(error) == text
+    assert repr(error) == f"PushError({text!r}, pushed=3, unsure=2)"
+    assert repr(StreamFull("orders", "mailer", 5, 4, 1)).startswith("StreamFull('stream orders is full")
 
 
 def test_an_answer_of_another_kind_is_final() -> None:
