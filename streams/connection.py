@@ -118,7 +118,7 @@ def unless_needed(error: ResponseError) -> None:
     Raises:
         ResponseError: the refusal says more than that the command is missing, renamed or not allowed.
     """
-    if code(error) not in {None, "NOPERM"}:
+    if code(error) not in {None, "NOPERM", "NOCOMMAND"}:
         raise error
 
 

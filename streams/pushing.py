@@ -24,7 +24,7 @@ from .letter import name_bytes, text_of
 from .meter import OF_PROCESS, Meter
 from .refusals import Duplicate, PushError, StreamFull
 from .steps import Pause, Steps, Talk
-from .trouble import Place, elsewhere, explain, permanent
+from .trouble import Place, code, elsewhere, explain, permanent
 
 BATCH = 500
 # A batch of large messages goes out earlier: it is held in memory twice.
@@ -313,7 +313,7 @@ class Pusher:
             ]
             pieces = refused + pieces[len(answers) :]
             final = permanent(lost) if lost is not None else not all(map(elsewhere, errors))
-            if lost is None and not any(map(permanent, errors)):  # the same address may lead elsewhere soon
+            if lost is None and not any(map(_stays, errors)):  # the same address may lead elsewhere soon
                 deadline = max(deadline, began + self._timeout_s)
             if final or time.monotonic() >= deadline:
                 raise _Broken(lost or errors[0], len(found), len(pieces) if broken else 0)
@@ -326,6 +326,11 @@ class Pusher:
         now = time.monotonic()
         for meter in (self.meter, OF_PROCESS):
             meter.add(pushed, now, duplicates=duplicates, rejected=rejected, resent=resent)
+
+
+def _stays(error: RedisError) -> bool:
+    """Tell whether the same address would say the same again: another has to be found."""
+    return permanent(error) or code(error) in ("MOVED", "ASK")
 
 
 def remembered(stream: Any, timeout_s: float) -> int | None:

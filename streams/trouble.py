@@ -37,10 +37,16 @@ CODES = {
     " them, or replaced: check its replicas",
     "CLUSTERDOWN": "the cluster does not serve this key: too many masters are down, or its slot has no"
     " owner: see CLUSTER INFO, or wait for the failover",
+    "NODB": "the server has no such database: correct the number at the end of the URL, redis://host/0;"
+    " a cluster has no other than 0",
+    "NOCOMMAND": "the server does not know this command: use Redis 6.2 or newer, or Valkey, and rename none",
+    "DENIED": "the server is in protected mode: give it a password, or connect from its own host",
     "NOSERVICE": "no sentinel knows the primary under this name: correct it in the URL,"
     " redis+sentinel://h1,h2/SERVICE",
 }
-PERMANENT = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "NOSERVICE"})
+PERMANENT = frozenset(
+    {"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "NOSERVICE", "NODB", "NOCOMMAND", "DENIED"}
+)
 # Each says that the command was not executed, and that another connection may lead to who would.
 ELSEWHERE = frozenset(
     {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "UNBLOCKED", "LOADING", "NOAUTH"}
@@ -69,6 +75,10 @@ _PHRASES = {
     "without any password configured": "WRONGPASS",
     "command not allowed when used memory": "OOM",
     "against a read only replica": "READONLY",
+    "DB index is out of range": "NODB",
+    "invalid DB index": "NODB",
+    "SELECT is not allowed in cluster mode": "NODB",
+    "unknown command": "NOCOMMAND",
     "Not enough good replicas": "NOREPLICAS",
 }
 _REFUSED = "connection refused: is the server running, and on this port?"
@@ -118,8 +128,24 @@ def code(error: BaseException | str) -> str | None:
 
 
 def permanent(error: BaseException) -> bool:
-    """Whether it is the configuration that is wrong, so that trying again does not help."""
-    return code(error) in PERMANENT
+    """Whether it is the configuration that is wrong, so that trying again does not help.
+
+    With TLS: certificates that are refused, and a port that does not speak it. A host whose name is not known
+    is none of these: its resolver may be later than we are.
+    """
+    return code(error) in PERMANENT or any(map(_is_tls_fault, _causes(error)))
+
+
+def misplaced(error: BaseException, target: Place) -> bool:
+    """Whether a URL of one address leads to a node of a cluster that will not serve this key."""
+    return code(error) in ("MOVED", "CROSSSLOT") and "cluster://" not in target.redacted
+
+
+def _is_tls_fault(error: BaseException) -> bool:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    reason = str(getattr(error, "reason", None) or error).upper() if isinstance(error, ssl.SSLError) else ""
+    return "CERTIFICATE_REQUIRED" in reason or "WRONG_VERSION_NUMBER" in reason
 
 
 def elsewhere(error: BaseException | str) -> bool:

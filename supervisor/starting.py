@@ -13,6 +13,7 @@ from ..ipc import exitcodes, stdio
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
 from ..streams.connection import RedisError, Target, explain, permanent, probe
+from ..streams.trouble import misplaced
 from ..worker.handler import Handler, load
 from ..worker.ways import Ways
 from . import exporter, failing, logs, program, reexec, runtime, settings
@@ -149,7 +150,9 @@ def embedded_server(target: Target) -> subprocess.Popen[bytes] | None:
 
 
 def _probe(pool: settings.Pool) -> None:
-    """Ask the server once: a wrong password or a key that is no stream ends us before anything is read.
+    """Ask the server once: what trying again will not mend ends us before anything is read.
+
+    Such as a wrong password, a database that is not there, a certificate that is refused.
 
     A server that cannot be reached is no such error: the workers wait for it.
     """
@@ -158,6 +161,6 @@ def _probe(pool: settings.Pool) -> None:
         probe(source.target, source.stream, source.group, _PROBE_S)
     except RedisError as error:
         words = explain(error, source.target)
-        if permanent(error):
+        if permanent(error) or misplaced(error, source.target):
             raise ValueError(f"stream {source.stream}: {words}") from None
         log.warning("%s; waiting for it", words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from support_pool import Pool, numbers
 
@@ -60,6 +61,27 @@ def test_one_line_says_what_and_nothing_is_read(make_pool: Callable[..., Pool]) 
     assert pool.redis.xinfo_groups("events") == []
     assert pool.run() == 0
     pool.assert_exact(ids)
+
+
+def test_what_the_server_will_never_accept(make_pool: Callable[..., Pool]) -> None:
+    """It is not tried again: the same exit code."""
+    pool = make_pool(HANDLER)
+    host = pool.server.tcp_url.rpartition("/")[0]
+    user = host.replace("://", "://narrow:p@")
+    words = ("reset", "on", ">p", "~*", "&*", "+@all", "-select")
+    admin: Any = pool.redis
+    admin.execute_command("ACL", "SETUSER", "narrow", *words)
+    try:
+        for url, said in {
+            f"{host}/99": "the server has no such database",
+            f"{user}/1": "the server does not allow it to this user",
+            f"{host.replace('://', '://narrow:wrong@')}/0": "user or password refused",
+        }.items():
+            code, output = pool.say("--redis", url, "app:handle")
+            assert code == 78, (url, output)
+            assert said in output.splitlines()[-1]
+    finally:
+        admin.execute_command("ACL", "DELUSER", "narrow")
 
 
 def test_a_handler_that_only_workers_import(make_pool: Callable[..., Pool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from redis import exceptions
 from redis.connection import DefaultParser, SSLConnection
 
 from rsq.streams import connection
+from rsq.streams.trouble import misplaced
 from rsq.streams.url import parse
 
 
@@ -210,8 +212,8 @@ def test_embedded_is_a_unix_socket_in_its_directory(tmp_path: Path) -> None:
         ("ERR ACL failure in script: User x has no permissions to run the 'xadd' command", "NOPERM", True),
         ("LOADING Redis is loading the dataset in memory", "LOADING", False),
         ("READONLY You can't write against a read only replica.", "READONLY", False),
-        ("NOREPLICAS Not enough good replicas to write.", True),
-        ("EXECABORT Transaction discarded because of: READONLY You can't write", True),
+        ("NOREPLICAS Not enough good replicas to write.", "NOREPLICAS", False),
+        ("EXECABORT Transaction discarded because of: READONLY You can't write", "READONLY", False),
         ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", False),
         ("MISCONF Redis is configured to save RDB snapshots, but", "MISCONF", False),
         ("MASTERDOWN Link with MASTER is down", "MASTERDOWN", False),
@@ -222,7 +224,10 @@ def test_embedded_is_a_unix_socket_in_its_directory(tmp_path: Path) -> None:
         ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN", False),
         ("UNBLOCKED force unblock from blocking operation, instance state changed", "UNBLOCKED", False),
         ("NOGROUP No such key 'ASK' or consumer group 'OOM'", None, False),
-        ("ERR unknown command 'XADD'", None, False),
+        ("ERR unknown command 'XADD'", "NOCOMMAND", True),
+        ("ERR DB index is out of range", "NODB", True),
+        ("ERR SELECT is not allowed in cluster mode", "NODB", True),
+        ("DENIED Redis is running in protected mode because protected mode is enabled", "DENIED", True),
     ],
 )
 def test_errors_of_the_server_are_recognised(line: str, word: str | None, final: bool) -> None:
@@ -256,6 +261,8 @@ def test_a_closed_connection_is_explained() -> None:
         ("LOADING Redis is loading the dataset in memory", True),
         ("NOAUTH Authentication required.", True),
         ("UNBLOCKED force unblock from blocking operation, instance state changed", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("EXECABORT Transaction discarded because of: READONLY You can't write", True),
         ("OOM command not allowed when used memory > 'maxmemory'.", False),
         ("NOGROUP No such key 'MOVED' or consumer group 'ASK'", False),
         ("CROSSSLOT Keys in request don't hash to the same slot", False),
@@ -268,3 +275,18 @@ def test_some_answers_say_that_the_server_is_the_wrong_one(line: str, wrong: boo
     assert connection.elsewhere(line) is wrong
     assert connection.elsewhere(hiredis.ReplyError(line)) is wrong
     assert connection.elsewhere(parse(line)) is wrong
+
+
+def test_a_node_of_a_cluster_that_will_not_serve_the_stream_is_a_wrong_url() -> None:
+    moved = exceptions.ResponseError("MOVED 3999 127.0.0.1:6381")
+    assert misplaced(moved, connection.target("redis://h:1/0"))
+    assert not misplaced(moved, connection.target("redis+cluster://h:1"))
+    assert not misplaced(exceptions.ReadOnlyError("READONLY"), connection.target("redis://h:1/0"))
+
+
+def test_a_certificate_that_is_refused_is_a_wrong_configuration() -> None:
+    error = exceptions.ConnectionError("Error 1")
+    error.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+    assert connection.permanent(error)
+    error.__cause__ = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    assert not connection.permanent(error)
