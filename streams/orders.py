@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from . import fleet, keys
-from .asking import Asker, Command
+from .asking import Asker, Command, good
 
 WAKE = "orders"
 WAKE_S = 60  # a call to a keeper that is not there must not stay for ever
@@ -58,8 +58,19 @@ def size(raw: bytes) -> int:
         return 0
 
 
+class Vanished(redis.exceptions.RedisError):
+    """An order that was given does not stand: the server was replaced just now, or somebody was faster."""
+
+    def __init__(self, what: str) -> None:
+        """Say which order it is."""
+        super().__init__(
+            f"the order to {what} was given and does not stand: the server was replaced just now, or somebody"
+            " else gave another one; look, and give it again"
+        )
+
+
 class Orders:
-    """Gives orders to the instances of one group. All may be given twice."""
+    """Gives orders to the instances of one group, and reads them again. All may be given twice."""
 
     def __init__(self, client: redis.Redis, stream: str, group: str) -> None:
         """Nothing is asked of the server yet."""
@@ -76,15 +87,27 @@ class Orders:
 
         Returns:
             The order that stood already, None if it is the one given.
+
+        Raises:
+            Vanished: it does not stand.
         """
         new, stands, *_ = self._give(
             ("HSETNX", self._key, fleet.PAUSE, by.encode()), ("HGET", self._key, fleet.PAUSE), living=living
         )
+        if self._standing(fleet.PAUSE) is None:
+            raise Vanished("pause")
         return None if new else order(stands)
 
     def resume(self, living: Iterable[str]) -> bool:
-        """Take the order to pause back; return whether there was one."""
-        return bool(self._give(("HDEL", self._key, fleet.PAUSE), living=living)[0])
+        """Take the order to pause back; return whether there was one.
+
+        Raises:
+            Vanished: the group is still paused.
+        """
+        was = bool(self._give(("HDEL", self._key, fleet.PAUSE), living=living)[0])
+        if self._standing(fleet.PAUSE) is not None:
+            raise Vanished("resume")
+        return was
 
     def drain(self, instance: str, by: Order) -> bool:
         """Let an instance finish what it runs and end; return whether it had not been told before."""
@@ -102,9 +125,19 @@ class Orders:
             instance: its name.
             workers: how many; 0 for as many as it thinks best.
             by: whose order it is.
+
+        Raises:
+            Vanished: it does not stand.
         """
         value = json.dumps({**asdict(by), "workers": workers}, separators=(",", ":"))
         self._give(("HSET", self._key, fleet.size_order(instance), value), living=[instance])
+        if size(self._standing(fleet.size_order(instance)) or b"-") != workers:
+            raise Vanished(f"have {workers or 'as many as configured'} workers")
+
+    def _standing(self, field: str) -> bytes | None:
+        (stands,) = self._asker.ask(("HGET", self._key, field))
+        found: bytes | None = good(stands)
+        return found
 
     def _give(self, *commands: Command, living: Iterable[str]) -> list[Any]:
         calls: list[Command] = []

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ..streams.connection import RedisError
 from ..worker.breaker import Forced, Limits, Phase
 from .breakers import Breakers, Contended, Shown, shown
-from .fleeterrors import FleetError, NoBreaker
+from .fleeterrors import FleetError, NoBreaker, NotInTime
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ class BreakerBox:
 
         Raises:
             NoBreaker: no pool has ever had one for it.
+            NotInTime: somebody else, or a failover, has undone it.
         """
         before = self._turn(event, Phase.OPEN)
         return before.state != Phase.OPEN or before.due_s is not None
@@ -53,7 +54,13 @@ class BreakerBox:
         if event not in found:
             known = ", ".join(found) or "none"
             raise NoBreaker(f"{self._title}: no circuit breaker for event {event}; there are: {known}")
-        _asked(lambda: self._breakers.apply(event, Limits(), Forced(phase)))
+        made = _asked(lambda: self._breakers.apply(event, Limits(), Forced(phase)))
+        stands = _asked(lambda: self._breakers.look(event))
+        if stands.phase is not phase and stands.opened <= made.opened:  # else it has opened again since
+            raise NotInTime(
+                f"{self._title}: the breaker of {event} was turned and is {stands.phase}: the server was"
+                " replaced just now, or somebody else turned it; look, and turn it again"
+            )
         return found[event]
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import click
 
+from ..ipc.cells import Part
 from .breakers import Shown
-from .failing import tell
-from .fleetcli import _fleet, _print
+from .failing import Failure, tell
+from .fleetcli import NOT_IN_TIME, _fleet, _print
 from .options import group_options
 from .printable import json_text, one_line
+
+BREAKERS = Part.BREAKERS.name.lower()
 
 
 @click.group("breaker")
@@ -53,9 +56,14 @@ def close(event: str, stream: str, group: str, **place: Any) -> None:
 def _turn(event: str, stream: str, group: str, place: dict[str, Any], *, closed: bool) -> None:
     with _fleet(stream, group, **place) as fleet:
         changed = (fleet.breakers.close if closed else fleet.breakers.open)(event)
+        reports = {one.name: one.report.trouble for one in fleet.status().living if one.report}
     words = "closed" if closed else "open, until it is closed by hand"
     already = "" if changed else " already"
     tell(f"{one_line(stream)} / {one_line(group)}: {one_line(event)} is {words}{already}")
+    deaf = [f"{name}: {trouble[BREAKERS]}" for name, trouble in reports.items() if BREAKERS in trouble]
+    if deaf:
+        said = one_line("; ".join(deaf), 1000)
+        raise Failure(f"it stands in Redis, but not every pool can go by it: {said}", NOT_IN_TIME)
 
 
 def _table(found: list[Shown]) -> Any:

@@ -19,7 +19,7 @@ from ..streams.survey import Survey
 from . import checking, fleetboard, stuck
 from . import status as pools
 from .failing import Failure, failure, tell
-from .fleet import Fleet, NoBreaker, NoGroup, NoInstance, NotInTime, Ordered
+from .fleet import Fleet, FleetError, NoBreaker, NoGroup, NoInstance, Ordered
 from .fleetboard import many
 from .fleetwatch import show
 from .options import given, group_options, server_of, server_options
@@ -264,7 +264,7 @@ def _fleet(stream: str, group: str, redis: str, redis_file: str | None) -> Itera
             raise failure(error, server) from error
         except (NoGroup, NoInstance, NoBreaker) as error:
             raise Failure(str(error), os.EX_NOINPUT) from error
-        except NotInTime as error:
+        except FleetError as error:
             raise Failure(str(error), NOT_IN_TIME) from error
 
 

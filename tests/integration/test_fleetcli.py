@@ -18,8 +18,13 @@ from support_fleet import GROUP, STREAM, Fleet
 from support_rsq import DEADLINE_S, Rsq, command, environment, failed
 from support_servers import Server
 
+from rsq import Fleet as Remote
 from rsq.streams import keys
 from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.orders import Orders, Vanished
+from rsq.supervisor.breakers import Breakers
+from rsq.supervisor.fleet import NotInTime
+from rsq.worker.breaker import Breaker, Phase
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold]\u202e"
 HERE = {"RSQ_STREAM": STREAM, "RSQ_GROUP": GROUP}
@@ -379,3 +384,36 @@ def test_drain_tells_of_its_waiting_on_a_terminal(fleet: Fleet, terminal: Any) -
     fleet.die("web-1")
     shown.wait_for("done")
     assert shown.end() == 0
+
+
+def test_a_breaker_that_a_pool_cannot_go_by_is_told(fleet: Fleet, here: Rsq) -> None:
+    """It stands in Redis, which is not what somebody wants who turns it."""
+    fleet.client.hset(keys.breakers(STREAM, GROUP), "mail", Breaker(Phase.OPEN, opened=1).encode())
+    assert here("breaker", "open", "mail").returncode == 0
+    fleet.report("web-1", trouble={"breakers": "circuit breakers are as they were, for 9 s: MOVED"})
+    fleet.report("web-3", trouble={"breakers": "gone"})
+    ended = here("breaker", "close", "mail")
+    assert ended.stdout == f"{STREAM} / {GROUP}: mail is closed\n"
+    assert failed(ended, 75, "not every pool can go by it: web-1: circuit breakers are as they were")
+    assert "web-3" not in ended.stderr
+    assert here("check").stdout.startswith(f"WARNING {STREAM} / {GROUP}: web-1: circuit breakers are")
+
+
+@pytest.mark.parametrize("order", ["pause", "resume", "scale"])
+def test_an_order_that_does_not_stand_is_no_success(
+    server: Server, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """As after a failover that has undone it: what was confirmed is read again."""
+    found = b"{}" if order == "resume" else None
+    monkeypatch.setattr(Orders, "_standing", lambda *_: found)
+    with Remote(server.url, STREAM, GROUP) as remote, pytest.raises(Vanished, match="does not stand"):
+        remote.scale(3, ["web-1"]) if order == "scale" else getattr(remote, order)()
+
+
+def test_a_turned_breaker_is_read_again(
+    server: Server, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.client.hset(keys.breakers(STREAM, GROUP), "mail", Breaker().encode())
+    monkeypatch.setattr(Breakers, "look", lambda *_: Breaker())
+    with Remote(server.url, STREAM, GROUP) as remote, pytest.raises(NotInTime, match="is closed"):
+        remote.breakers.open("mail")
