@@ -8,6 +8,7 @@ an answer that came after a longer pause. A server of one address, and a node of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from .discovery import Address
 from .url import Target
 
 EVERY_S = 1.0
+_SHARE = 10  # sentinels that keep us waiting are asked again after so many times as long
 
 
 class Lookout:
@@ -67,11 +69,13 @@ class Lookout:
         if self._link is None:
             return
         if not self._is_ours():
-            sock(self._link).detach()  # its number may be another file's by now
+            with contextlib.suppress(redis.exceptions.ConnectionError):  # it has ended by itself
+                sock(self._link).detach()  # its number may be another file's by now
         self._link.disconnect()
         self._link = None
 
     def _ask(self) -> None:
+        began = time.monotonic()
         said = self._word()
         if said is not None and said != self._address:
             try:
@@ -82,25 +86,24 @@ class Lookout:
                 self._place += 1
                 self.close()
             self._address = found
-        self.due = time.monotonic() + EVERY_S
+        now = time.monotonic()
+        self.due = now + max(EVERY_S, _SHARE * (now - began) if said is None else 0.0)
 
     def _word(self) -> Address | None:
         """Return whom a sentinel names, the one that answered last; None if nobody answers."""
-        deadline = time.monotonic() + min(ASK_S, self._timeout_s)
-        for _ in range(1 + len(self._target.places)):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                break
+        count = len(self._target.places)
+        patience_s = min(ASK_S, self._timeout_s) / count  # of each: the next one may answer
+        for _ in range(1 + count):
+            new = self._link is None or not self._is_ours()
             try:
-                if self._link is None or not self._is_ours():
+                if new:
                     self.close()
-                    self._link = self._connect(left_s)
+                    self._link = self._connect(patience_s)
                 self._link.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._target.service)
                 host, port = self._link.read_response()
             except (RedisError, OSError, TypeError, ValueError):  # of the last two: it does not know it
-                fresh = self._link is None
                 self.close()
-                if fresh:
+                if new:
                     self._place += 1
             else:
                 return host.decode(), int(port)
