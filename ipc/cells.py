@@ -32,6 +32,11 @@ class _Cells:
         self.real.release()
 
 
+def count_up(cells: memoryview[int], at: int, by: int = 1) -> None:
+    """Add to a cell, whatever stands there: it begins at zero again behind the largest number."""
+    cells[at] = (cells[at] + by) & ((1 << 64) - 1)
+
+
 class P(IntEnum):
     """Cells of the header."""
 
@@ -193,6 +198,7 @@ class D(IntEnum):
     MOST = auto()  # most attempts that an entry may have, of whatever event
     DEFERRED = auto()  # entries that wait for the circuit breaker of their event
     HELD_IN = auto()  # the lease's term in which the pending entries were last looked at; see K.TERM
+    SET_ASIDE = 30  # how often the slot's memory made no sense and was begun anew
     LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 
 

@@ -19,9 +19,10 @@ last. Its entries have begun together, and each is finished once its outcome is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from math import isfinite
 
 from .cells import CELL
 from .ledger import INDEX_BITS
@@ -71,6 +72,7 @@ class Outcome(IntEnum):
 
 
 _UNFINISHED = (Outcome.OPEN, Outcome.SUSPECT)
+_WRAP = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,21 @@ class _Bank:
         at += _OUTCOMES
         self.ids = raw[at : at + _IDS]
 
+    @property
+    def number(self) -> int:
+        """Return the number of the batch, 0 when there is none."""
+        return self.head[_NUMBER]
+
+    @property
+    def count(self) -> int:
+        """Return how many entries it says to have."""
+        return self.head[_COUNT]
+
+    @property
+    def kind(self) -> int:
+        """Return what it says that they are there for."""
+        return self.head[_KIND]
+
     def read(self) -> Batch | None:
         """Return the bank's batch, None when it holds none or was torn by its writer's death."""
         number, count, kind = self.head[_NUMBER], self.head[_COUNT], self.head[_KIND]
@@ -166,7 +183,7 @@ class _Bank:
             marks = self.marks[:count].tolist()
             started = marks.index(0) if 0 in marks else count
             places = list(range(started - 1))
-            since = marks[started - 1] if started else 0.0
+            since = marks[started - 1] if started and isfinite(marks[started - 1]) else 0.0
         else:
             return None
         return (number, places, since) if number and self.head[_NUMBER] == number else None
@@ -198,7 +215,7 @@ class Journal:
     """Both banks of a slot. The worker writes; its successor and the master read."""
 
     def __init__(self, raw: memoryview) -> None:
-        self._banks = (_Bank(raw[:BANK_SIZE]), _Bank(raw[BANK_SIZE:]))
+        self.banks = self._banks = (_Bank(raw[:BANK_SIZE]), _Bank(raw[BANK_SIZE:]))
         self.number = max(bank.head[_NUMBER] for bank in self._banks)
 
     def open(self, ids: Sequence[bytes], attempts: Sequence[int] | None = None, kind: Kind = Kind.RUN) -> int:
@@ -262,7 +279,7 @@ class Journal:
         ids = bytes(newest.ids[: min(newest.head[_IDS_SIZE], _IDS)]).split()
         if newest.head[_NUMBER] != number:
             return None  # the writer has moved on: what was read is of two batches
-        return (number << INDEX_BITS) | at, marks[at], ids[at] if at < len(ids) else b"?"
+        return (number << INDEX_BITS | at) & _WRAP, marks[at], ids[at] if at < len(ids) else b"?"
 
     def open_ids(self) -> list[bytes]:
         """Return what is not finished of the newest batch, if one call handles it; for readers."""
@@ -331,6 +348,13 @@ class Waiting:
                     rows[entry] = row
         self._rows, self._free = rows, free
         return found
+
+    def rows(self) -> Iterator[tuple[tuple[int, int], int, float]]:
+        """Yield (id, next attempt, due) of every row that is used, for readers."""
+        cells, due = self._cells.tolist(), self._due[3::4].tolist()
+        for row, attempt in enumerate(cells[2::4]):
+            if attempt:
+                yield (cells[4 * row], cells[4 * row + 1]), attempt, due[row]
 
     def ids(self) -> set[bytes]:
         """Return what waits, for readers."""

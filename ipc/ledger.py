@@ -123,6 +123,12 @@ class Sums:
         self.batch = Histogram(bank[_BATCH_AT:_HANDLER_AT], BATCH_BOUNDS, 1)
         self._bank = bank
 
+    @property
+    def largest(self) -> int:
+        """Return the largest number, without the sums of histograms, which wrap around."""
+        rows = [self.counters[:_WAIT_AT].tolist(), self.wait.read()[0], self.batch.read()[0]]
+        return max(map(max, [*rows, *(row for row, _ in self.handlers())]))
+
     def handler(self, row: int) -> Histogram:
         """Return the histogram of handler seconds of one event's row."""
         at = _HANDLER_AT + row * _HANDLER_CELLS
@@ -215,6 +221,11 @@ class Events:
         self._count = raw[:CELL].cast("Q")
         self._names = raw[CELL:]
         self._rows: dict[bytes, int] = {name: row for row, name in enumerate(self._read(), 1)}
+
+    @property
+    def registered(self) -> int:
+        """Return how many names there are."""
+        return self._count[0]
 
     def row(self, event: bytes) -> int:
         """Return an event's row, giving it one when there is room; for the writer only."""

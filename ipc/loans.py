@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from .cells import CELL
 
+_WRAP = 2**64 - 1
 LOANS_MAX = 2048  # more than a slot has in hand, read ahead included
 
 
@@ -23,6 +24,11 @@ class Loans:
     def __init__(self, raw: memoryview) -> None:
         self._cells = raw.cast("Q")
 
+    @property
+    def written(self) -> int:
+        """Return how many were ever written down."""
+        return self._cells[0]
+
     def add(self, entries: Iterable[bytes]) -> None:
         """Write down that entries are about to be lent."""
         cells = self._cells
@@ -32,7 +38,7 @@ class Loans:
             cells[at] = 0
             cells[at + 1] = seq
             cells[at] = ms
-            cells[0] += 1
+            cells[0] = (cells[0] + 1) & _WRAP
 
     def strike(self, entries: Iterable[bytes]) -> None:
         """Write down that entries were not lent after all."""

@@ -23,6 +23,7 @@ _HEAD, _TAIL, _DROPPED = range(3)
 _RING_AT = 4 * CELL
 _RING = PIPE_SIZE - _RING_AT
 _LENGTH = 4
+_WRAP = 2**64 - 1
 
 
 class Pipe:
@@ -38,6 +39,11 @@ class Pipe:
         return self._cells[_HEAD] != self._cells[_TAIL]
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """Return head and tail."""
+        return self._cells[_HEAD], self._cells[_TAIL]
+
+    @property
     def dropped(self) -> int:
         """Return how many frames did not fit, ever."""
         return self._cells[_DROPPED]
@@ -47,7 +53,7 @@ class Pipe:
         body = msgpack.packb(frame, use_bin_type=True, unicode_errors="surrogatepass")
         head = self._cells[_HEAD]
         if _LENGTH + len(body) > _RING - (head - self._cells[_TAIL]):
-            self._cells[_DROPPED] += 1
+            self._cells[_DROPPED] = (self._cells[_DROPPED] + 1) & _WRAP
             return False
         self._copy_in(head, len(body).to_bytes(_LENGTH, "little") + body)
         self._cells[_HEAD] = head + _LENGTH + len(body)

@@ -22,18 +22,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import mmap
 import os
 import re
+import stat
 import struct
 import sys
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cells import CELL, Keep, Pool
+from . import aside
+from .cells import CELL, D, Keep, P, Pool, S
 from .slot import SLOT_SIZE, TOUCHED, Slot
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"RSQ-SEG\x00"
 VERSION = 5
@@ -109,10 +113,12 @@ class Segment:
         _check_names(identity)
         fd = -1
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _is_file_or_nothing(path):  # a FIFO, a folder: somebody's mistake
+                path.replace(aside.place(path, "stale"))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
             if not _fits(fd, identity):
                 if os.fstat(fd).st_size:  # of another version, or torn: keep it for a post-mortem, start anew
-                    path.replace(path.with_suffix(f".stale-{time.time_ns()}"))
+                    path.replace(aside.place(path, "stale"))
                     os.close(fd)
                     fd = -1
                     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -136,10 +142,11 @@ class Segment:
             SegmentError: it is no segment, or one of another version.
         """
         try:
-            fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+            flags = os.O_RDWR if writable else os.O_RDONLY
+            fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would be waited for
         except OSError as error:
             raise SegmentError(f"cannot read {path}: {error.strerror}") from error
-        if not _fits(fd, None):
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or not _fits(fd, None):
             os.close(fd)
             raise SegmentError(f"{path} is no segment of this version of rsq")
         return cls(path, fd, writable=writable)
@@ -173,6 +180,49 @@ class Segment:
                 " free space there or choose another --runtime-dir"
             ) from error
 
+    def shed(self) -> None:
+        """Give the memory of slots behind the last that was ever used back to the file system.
+
+        Only with the pool's lock in hand, and before anybody sits in them.
+        """
+        used = [slot for slot in range(self.capacity) if self.used(slot)]
+        size = os.fstat(self.fd).st_size
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.fd, HEADER_SIZE + (used[-1] + 1 if used else 0) * SLOT_SIZE)
+            os.ftruncate(self.fd, size)
+
+    def set_aside(self, slot: int, why: str) -> str:
+        """Clear a slot whose memory makes no sense; return where its old content is kept.
+
+        Only with the slot's lock in hand, or the pool's and nobody in the slot. The master's cells about the
+        process that is in it now stay. What the slot held is found in Redis by whoever recovers it.
+
+        Arguments:
+            slot: its number.
+            why: for the log.
+        """
+        self.open_slot(slot)
+        start = HEADER_SIZE + slot * SLOT_SIZE
+        kept = aside.save(self.path, f"garbled-{slot}", bytes(self._view[start : start + SLOT_SIZE]))
+        seat, desk = self.slot(slot).seat, self.slot(slot).desk
+        present = {cell: seat.view[cell] for cell in (S.PID, S.SPAWNED, S.STATE, S.NEXT_SPAWN)}
+        count = desk.view[D.SET_ASIDE]
+        self._view[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
+        for cell, value in present.items():
+            seat.view[cell] = value
+        desk.view[D.SET_ASIDE] = 1 + (count if count < 1 << 32 else 0)
+        log.error(
+            "slot %d: its shared memory makes no sense (%s): begun anew, the old content is kept in %s;"
+            " what the slot held is recovered from Redis, charged one attempt and run alone", slot, why, kept,
+        )  # fmt: skip
+        return kept
+
+    @property
+    def wanted(self) -> int:
+        """Return how many slots the master wants, as far as there is room for them."""
+        wanted: int = self.pool.view[P.WORKERS]
+        return int(min(wanted, self.capacity))
+
     def slot(self, slot: int) -> Slot:
         """Return one slot's parts. Only of a slot that is open: see `used`."""
         start = HEADER_SIZE + slot * SLOT_SIZE
@@ -193,7 +243,13 @@ class Segment:
 
         The descriptor must stay open for as long as the lock is wanted, and closed in every child.
         """
-        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.path.with_suffix(".lock")
+        try:
+            if not _is_file_or_nothing(path):
+                path.replace(aside.place(self.path, "stale"))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            raise SegmentError(f"cannot open {path}: {error.strerror}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -232,6 +288,13 @@ class Segment:
     def _name(self, index: int) -> str:
         size, raw = _NAME.unpack_from(self._view, _NAMES_AT + index * _NAME.size)
         return bytes(raw[:size]).decode("utf-8", "surrogateescape")
+
+
+def _is_file_or_nothing(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _check_names(identity: Identity) -> None:

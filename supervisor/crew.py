@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ipc.cells import D, DeskState, P, S, W
+from ..ipc.cells import D, DeskState, S, W, count_up
 from ..ipc.exitcodes import Cause
 from ..ipc.fence import Fence
 from ..ipc.segment import Segment
@@ -47,7 +47,7 @@ class Crew:
         Beats that follow a word, or a beat that failed, do not count as time that a slot was down; nor does
         that without the lease, in which no slot can boot.
         """
-        segment, wanted = self._segment, self._segment.pool.view[P.WORKERS]
+        segment, wanted = self._segment, self._segment.wanted
         slots: list[int] = []
         gone: list[int] = []
         self.states = {}
@@ -89,7 +89,7 @@ class Crew:
 
     def _is_stray(self, number: int) -> bool:
         segment = self._segment
-        if number < segment.pool.view[P.WORKERS]:
+        if number < segment.wanted:
             return False
         if not segment.used(number):
             return True
@@ -127,7 +127,7 @@ class Crew:
         """Count for slots that there are entries for them to take into hand."""
         for slot in slots:
             if self._segment.used(slot):
-                self._segment.slot(slot).ward.view[W.HANDED] += 1
+                count_up(self._segment.slot(slot).ward.view, W.HANDED)
 
     def rested(self, slots: Sequence[int], counts: Sequence[int]) -> list[int]:
         """Return the slots that have nothing to do while entries rest there, others than the last time.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import setproctitle
 
 from ..ipc import logsink
-from ..ipc.cells import D, K, P, S
+from ..ipc.cells import D, K, P, S, count_up
 from ..ipc.exitcodes import detail_of
 from ..ipc.segment import Segment, SegmentError
 from ..streams import embedded
@@ -28,7 +28,7 @@ from .helpers import Helper, Pulse
 from .link import Link
 from .settings import Pool
 from .shell import Doorbell, tell_kept
-from .spawn import Child, fork, reap
+from .spawn import Child, end_with, fork, reap
 from .states import (
     Action,
     Drain,
@@ -244,7 +244,7 @@ class Hands:
         if record.explain:
             seat[S.DETAIL], seat[S.CAUSE] = death.detail, death.cause
         if record.count:
-            seat[S.RESTARTS + death.cause] += 1
+            count_up(seat, S.RESTARTS + death.cause)
 
     def _kill_stranger(self, kill: KillStranger) -> None:
         """Kill a process that is not our child: by a descriptor, for its pid may be another's by now."""
@@ -264,7 +264,10 @@ class Hands:
             os.close(handle)
 
     def _start_exporter(self) -> Child:
+        master = os.getpid()
+
         def run(control: int) -> None:
+            end_with(master)  # the next master needs the port
             setproctitle.setproctitle(f"rsq: exporter {self._pool.title}")
             logsink.count_in(self._segment.pool.view, P.EXPORTER_LOST_LINES)
             os._exit(exporter.run(One(self._segment), self._listener, control))

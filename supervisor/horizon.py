@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..ipc.cells import D, K, P
+from ..ipc.cells import D, K
 from ..ipc.segment import Segment
 from ..ipc.slot import Slot
 from .scaling import Memory, Outlook, Scale
@@ -35,7 +35,7 @@ class Horizon:
         unread, oldest_s, fleet = view[K.UNREAD], real[K.UNREAD_S], view[K.FLEET]
         if view[K.PAUSED] or not measured or now > measured + STALE_S or real[K.UNREAD_AT] != measured:
             return None
-        workers = self._segment.pool.view[P.WORKERS]
+        workers = self._segment.wanted
         share = workers / max(workers, fleet, 1)
         here = sum(self._in_hand(slot, now) for slot in pids)
         return Outlook(unread * share + here, exact, oldest_s, self._weigh(pids))

@@ -20,7 +20,7 @@ import time
 
 from .. import __version__
 from ..ipc import logsink
-from ..ipc.cells import K, P, Part, PoolState, Swept
+from ..ipc.cells import K, P, Part, PoolState, Swept, count_up
 from ..ipc.fence import TRUSTED, Fence, boot_time
 from ..ipc.nudge import NUDGE
 from ..ipc.segment import Segment
@@ -272,7 +272,7 @@ class Keeper:
                     log.warning(words, self._name, lease.epoch, view[K.TERM] + 1)
                 else:
                     log.info("%s: holds its lease, epoch %d", self._name, lease.epoch)
-                view[K.TERM] += 1
+                count_up(view, K.TERM)
                 view[K.EPOCH] = 0  # until all is done that a new term needs: who dies here leaves it to do
             source = (self._who.stream, self._who.group, self._who.instance)
             self._crew.find_robbed(source, self._line.call)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ipc.cells import D, DeskState, K, P, Part, PoolState, S, SeatState, W
+from ..ipc.cells import D, DeskState, K, P, Part, PoolState, S, SeatState, W, count_up
 from ..ipc.fence import Fence
 from ..ipc.journal import JOURNAL_MAX, WAITING_MAX
 from ..ipc.ledger import INDEX_BITS
@@ -150,7 +150,7 @@ class Lender:
 
     def _long(self, now: float) -> list[Long]:
         """Return what runs for long with something behind it."""
-        for number in range(self._segment.pool.view[P.WORKERS]):
+        for number in range(self._segment.wanted):
             if number not in self._slots and self._segment.used(number):
                 self._slots[number] = self._segment.slot(number)
         found = []
@@ -201,7 +201,7 @@ class Lender:
         found = []
         for number, slot in self._slots.items():
             desk, seat = slot.desk, slot.seat.view
-            if number >= segment.pool.view[P.WORKERS] or seat[S.STATE] != SeatState.RUNNING:
+            if number >= segment.wanted or seat[S.STATE] != SeatState.RUNNING:
                 continue
             if desk.view[D.STATE] != DeskState.IDLE or desk.view[D.RUNNING] or not desk.view[D.CONNECTED]:
                 continue
@@ -285,7 +285,7 @@ class Lender:
             replies = self._line.call(*commands)
         except Lost:  # of what was lent all the same, nobody else would tell who got it
             for _, target, _ in shares:
-                self._slots[target].ward.view[W.HANDED] += 1
+                count_up(self._slots[target].ward.view, W.HANDED)
             self._ring()
             raise
         refused: Exception | None = None
@@ -294,11 +294,11 @@ class Lender:
             one.parts.loans.strike(row.entry for row, code in zip(part, codes, strict=True) if not code)
             lent = sum(codes)
             if lent:
-                self._slots[target].ward.view[W.HANDED] += 1
+                count_up(self._slots[target].ward.view, W.HANDED)
             if isinstance(reply, Exception):
                 refused = reply
             if lent and target != one.slot:
-                one.parts.ward.view[W.LENT] += lent
+                count_up(one.parts.ward.view, W.LENT, lent)
                 words = "slot %d: %d entries behind one that takes long are lent to slot %d"
                 log.debug(words, one.slot, lent, target)
         self._ring()

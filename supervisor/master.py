@@ -13,7 +13,7 @@ import time
 import setproctitle
 
 from ..ipc import exitcodes, logsink
-from ..ipc.cells import K, P, PoolState, S, SeatState
+from ..ipc.cells import K, P, PoolState, S, SeatState, count_up
 from ..ipc.fence import Fence
 from ..ipc.segment import Segment
 from ..worker.handler import Handler
@@ -178,7 +178,7 @@ class Master:
                 self._tell(what, words)
             case Resized(_, why):
                 cells = self._segment.pool
-                cells.view[P.SCALED + 2 * why] += 1
+                count_up(cells.view, P.SCALED + 2 * why)
                 cells.real[P.SCALED + 2 * why + 1] = time.time()
             case Leave(code):
                 self._code = code
@@ -193,7 +193,7 @@ class Master:
             case "reloading":
                 self._notifier.reloading()
             case "reload failed":
-                cells[P.RELOADS_FAILED] += 1
+                count_up(cells, P.RELOADS_FAILED)
             case "stopping":
                 self._notifier.stopping()
             case "empty":

@@ -180,6 +180,9 @@ def _of_slots(text: Exposition, slots: _Slots) -> None:
     _counter(text, "rsq_restarts", "Processes of the slot that have ended.", restarts)
     dropped = ((where, slot.dropped) for where, slot in slots)
     _counter(text, "rsq_events_dropped", "Reports of failures that did not fit into the pipe.", dropped)
+    anew = ((where, slot.set_aside) for where, slot in slots)
+    words = "Times that the slot's shared memory made no sense and was begun anew."
+    _counter(text, "rsq_slot_memory_set_aside", words, anew)
     lent = ((where, slot.lent) for where, slot in slots)
     words = "Entries that waited behind a long one and were lent to other slots."
     _counter(text, "rsq_messages_lent", words, lent)

@@ -75,7 +75,7 @@ class Reader:
         now = time.monotonic() if now is None else now
         epoch = time.time() if epoch is None else epoch
         view, real = segment.pool.view, segment.pool.real
-        workers = min(view[P.WORKERS], segment.capacity)
+        workers = segment.wanted
         wanted = [n for n in range(segment.capacity) if n < workers or n in self._slots]
         started, beat = _number(real[P.STARTED]), _number(real[P.HEARTBEAT])
         uptime = max(0.0, epoch - started) if started else 0.0
@@ -138,7 +138,7 @@ class Reader:
             connected=here and bool(desk[D.CONNECTED]),
             current=_current(slot, now) if here else None,
             counters=dict(zip(COUNTERS, sums.counters[: len(COUNTERS)].tolist(), strict=True)),
-            waiting=desk[D.WAITING],
+            waiting=desk[D.WAITING] if here or number < self._segment.wanted else 0,  # else others have them
             held=max(0, desk[D.HELD] - uncounted) if here else 0,
             came=came / window,
             went=went / window,
@@ -146,6 +146,7 @@ class Reader:
             cpu_s=cpu_s,
             rss=rss,
             dropped=slot.pipe.dropped,
+            set_aside=desk[D.SET_ASIDE],
             lent=slot.ward.view[W.LENT],
             deferred=desk[D.DEFERRED] if here else 0,
             next_spawn_s=max(0.0, due - now) if state == "backoff" else None,

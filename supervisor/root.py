@@ -38,7 +38,7 @@ from .rootpolicy import begin, next_deadline, step
 from .rootstates import LISTENING, Action, End, Event, Gone, Kill, Leave, Phase, Prepared, Send, Sight, Start
 from .roster import Member
 from .shell import Doorbell
-from .spawn import Child, fork, reap
+from .spawn import Child, end_with, fork, reap
 from .starting import embedded_server, listen
 from .states import Reexec, Refused, ReopenLogs, Say, Signalled, Stage, Tell, Tried, Try
 
@@ -271,8 +271,10 @@ class Root:
 
     def _start_exporter(self) -> Child:
         """Fork the exporter: it opens the segments itself."""
+        root = os.getpid()
 
         def run(control: int) -> None:
+            end_with(root)  # the next root needs the port
             setproctitle.setproctitle(f"rsq: exporter {', '.join(self._pools)}")
             logsink.count_in(self._heartbeat.lost, 1)
             gallery = Many(self._places, self._heartbeat, writable=True)
@@ -364,7 +366,7 @@ def _empty(segment: Segment) -> tuple[int, tuple[int, ...]] | None:
     if not segment.pool.view[P.EMPTY]:
         return None
     done, reads = 0, []
-    for number in range(min(segment.pool.view[P.WORKERS], segment.capacity)):
+    for number in range(segment.wanted):
         if not segment.used(number):
             return None
         slot = segment.slot(number)

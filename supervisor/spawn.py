@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from pathlib import Path
 import psutil
 
 from ..ipc import stdio
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
@@ -70,6 +74,18 @@ def fork(run: Callable[[int], None], ours: Iterator[int]) -> Child:
         run(reader)
     finally:
         os._exit(70)
+
+
+def end_with(parent: int) -> None:
+    """Let this process be killed when its parent ends, also while it hangs or is stopped (Linux).
+
+    Arguments:
+        parent: pid; if that has ended already, this process ends now.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(os.EX_UNAVAILABLE)
 
 
 def reap() -> Iterator[tuple[int, int]]:

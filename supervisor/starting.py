@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from ..ipc import exitcodes, stdio
 from ..ipc.segment import Segment, SegmentError
+from ..ipc.soundness import Unsound, mend_header
+from ..ipc.soundness import check as look_over
 from ..streams import embedded
 from ..streams.connection import RedisError, Target, explain, permanent, probe
 from ..streams.trouble import misplaced
@@ -28,6 +30,7 @@ log = logging.getLogger("rsq.master")
 _LOCK_EVERY_S = 0.2
 _EMBEDDED_S = 60.0
 _PROBE_S = 3.0
+_PORT_PATIENCE_S = 5.0
 
 
 def start(pool: settings.Pool, link: Link | None) -> int:
@@ -47,16 +50,20 @@ def start(pool: settings.Pool, link: Link | None) -> int:
     try:
         segment = Segment.create(directory, pool.identity, pool.rules.capacity)
         lock_fd = legacy.lock_fd if legacy else _wait_for_lock(segment, pool, notifier, link)
-        for slot in range(pool.rules.workers):
-            segment.open_slot(slot)
     except SegmentError as error:
         raise failing.Failure(str(error), exitcodes.CANNOT_CREATE) from None
-    listener = None if link else listen(pool.metrics, legacy.listener_fd if legacy else -1)
-    server = None if legacy or link else embedded_server(pool.spec.source.target)
-    if legacy is None:
-        _probe(pool)
-        if link is not None and not link.prepared():
-            raise SystemExit(exitcodes.UNAVAILABLE)
+    try:
+        _prepare(segment, pool.rules.workers)
+        listener = None if link else listen(pool.metrics, legacy.listener_fd if legacy else -1)
+        server = None if legacy or link else embedded_server(pool.spec.source.target)
+        if legacy is None:
+            _probe(pool)
+            if link is not None and not link.prepared():
+                raise SystemExit(exitcodes.UNAVAILABLE)
+    except BaseException:
+        if legacy is None:  # others may need the memory that was promised to us
+            segment.shed()
+        raise
     settle_memory()
     rules = replace(pool.rules, together=link is not None, code=_code(pool, handler, legacy))
     pool = replace(pool, rules=rules)
@@ -70,6 +77,28 @@ def _code(pool: settings.Pool, handler: Handler | None, legacy: reexec.Legacy | 
     if handler is not None:
         return program.code_of(name)
     return legacy.code if legacy and legacy.code else f"{name}, which each worker imports"
+
+
+def _prepare(segment: Segment, workers: int) -> None:
+    """Look over what lies in the segment, where nobody works, and get the memory for all slots."""
+    for words in mend_header(segment):
+        log.error("the shared memory of this pool made no sense, it is cleared: %s", words)
+    try:
+        for slot in range(segment.capacity):
+            is_used = segment.used(slot)
+            if slot < workers or is_used:
+                segment.open_slot(slot)
+            if is_used and segment.slot_holder(slot) is None:
+                _look_over(segment, slot)
+    except SegmentError as error:
+        raise failing.Failure(str(error), exitcodes.CANNOT_CREATE) from None
+
+
+def _look_over(segment: Segment, slot: int) -> None:
+    try:
+        look_over(segment.slot(slot))
+    except Unsound as error:
+        segment.set_aside(slot, str(error))
 
 
 def preload(pool: settings.Pool, *, must: bool) -> Handler | None:
@@ -126,13 +155,25 @@ def listen(metrics: settings.Metrics, inherited_fd: int) -> socket.socket | None
     if metrics.address is None:
         return None
     try:
-        return exporter.bind(metrics.address)
+        return _bind(metrics.address, _PORT_PATIENCE_S if metrics.asked else 0.0)
     except OSError as error:
         words = f"metrics cannot be served on {metrics.address}: {error.strerror or error}"
         if metrics.asked or error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
             raise ValueError(f"{words}; choose another --metrics HOST:PORT, or off") from None
         log.warning("%s; going on without (--metrics HOST:PORT chooses another)", words)
         return None
+
+
+def _bind(address: str, patience_s: float) -> socket.socket:
+    """Listen; wait for a port that is taken, for who has it may be about to end."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return exporter.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOCK_EVERY_S)
 
 
 def embedded_server(target: Target) -> subprocess.Popen[bytes] | None:

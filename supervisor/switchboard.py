@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..ipc.breakers import How, Row, Shown, State
-from ..ipc.cells import K, P, Part
+from ..ipc.cells import K, Part
 from ..ipc.segment import Segment
 from ..ipc.slot import Slot
 from ..streams.group import pack
@@ -115,7 +115,7 @@ class Switchboard:
     def _read_rows(self) -> None:
         """Find out which breakers there are."""
         segment = self._segment
-        every = segment.pool.view[P.WORKERS] if self._scanned else segment.capacity
+        every = segment.wanted if self._scanned else segment.capacity
         self._scanned = True
         for number in range(every):
             if number not in self._seats and segment.used(number):

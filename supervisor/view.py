@@ -74,6 +74,7 @@ class SlotView:
         cpu_s: of the process; None when it is gone or not ours to see.
         rss: resident memory of the process; None likewise.
         dropped: reports that did not fit into the pipe.
+        set_aside: how often its memory made no sense and was begun anew.
         deferred: entries that wait for the circuit breaker of their event.
         lent: entries that waited behind a long one and were lent to other slots.
         next_spawn_s: until the next process is started, None when none is due.
@@ -97,6 +98,7 @@ class SlotView:
     cpu_s: float | None = None
     rss: int | None = None
     dropped: int = 0
+    set_aside: int = 0
     lent: int = 0
     deferred: int = 0
     next_spawn_s: float | None = None

@@ -20,6 +20,7 @@ from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.segment import Segment
 from ..ipc.slot import Slot
+from ..ipc.soundness import Unsound, check
 from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
 from .consumer import Consumer
@@ -85,13 +86,17 @@ def main(birth: Birth, control_fd: int) -> int:
     if holder is not None:
         log.error("slot %d is still held by process %d", birth.slot, holder)
         return exitcodes.NEVER_BOOTED
-    slot = birth.segment.slot(birth.slot)
+    slot = _sound(birth)
     _sit_down(slot.desk)
     try:
         if birth.retire:
             _recover(birth, slot, controls)
         else:
             _work(birth, slot, controls)
+    except Unsound as error:  # found where it was gone on with: a fresh process begins anew
+        log.exception("slot %d: recovery cannot go on with what lies in shared memory", birth.slot)
+        birth.segment.set_aside(birth.slot, str(error))
+        return exitcodes.NEVER_BOOTED
     except (HandlerError, Misconfigured) as error:
         log.error("%s", error)
         return exitcodes.CONFIG
@@ -105,6 +110,16 @@ def main(birth: Birth, control_fd: int) -> int:
     finally:
         _leave(slot.desk)
     return exitcodes.OK
+
+
+def _sound(birth: Birth) -> Slot:
+    """Return the slot, begun anew if its memory makes no sense."""
+    try:
+        check(slot := birth.segment.slot(birth.slot))
+    except Unsound as error:
+        birth.segment.set_aside(birth.slot, str(error))
+        slot = birth.segment.slot(birth.slot)
+    return slot
 
 
 def _work(birth: Birth, slot: Slot, controls: Controls) -> None:

@@ -10,11 +10,11 @@ import logging
 import os
 import time
 
-from ..ipc import logsink
-from ..ipc.cells import D, DeskState
+from ..ipc.cells import D, DeskState, count_up
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.slot import Slot
+from ..ipc.soundness import go_on_with_memory
 from ..streams.envelope import ENVELOPES
 from ..streams.group import Group, entries
 from ..streams.keys import consumer
@@ -137,7 +137,7 @@ class Consumer:
                 self._mender.ensure_group()
                 if not self._standby.wait_for_lease():
                     return False
-                self.backlog.recover()
+                go_on_with_memory(self.backlog.recover)
             except (Lost, Refused) as error:
                 if first and str(error).startswith(_FOR_GOOD):
                     raise Misconfigured(
@@ -200,7 +200,6 @@ class Consumer:
         """Do one thing: the first of these that there is to do."""
         self._controls.restore()
         self._controls.glance()  # while replies come without a pause, nothing else would
-        logsink.settle()
         if self._controls.is_intruder:
             os._exit(0)
         if self._controls.stopping:
@@ -278,7 +277,7 @@ class Consumer:
             waits = len(self._shelf) or len(self._batcher) or (self._guard is not None and len(self._guard))
             busy = waits or self._audits or self._session.oldest_debt() or self.backlog.suspects
             self._desk[D.SETTLED] = 0 if busy else 1
-            self._desk[D.EMPTY_READS] += 1
+            count_up(self._desk, D.EMPTY_READS)
             return
         self._desk[D.SETTLED] = 0
         self._slot.desk.real[D.ENTRY_BYTES] = self._pace.entry_bytes

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from ..ipc import logsink
+
 DRAIN = b"d"
 WAKE = b"w"
 INTRUDER = "intruder"
@@ -61,6 +63,7 @@ class Controls:
         """Look if something came: for a loop so busy that it never waits, and may be deaf to signals."""
         if self._poll.poll(0):
             self.look()
+        logsink.settle()
 
     def look(self) -> None:
         """Take note of what came over the descriptors."""

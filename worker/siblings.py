@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..ipc.cells import D, DeskState, P
+from ..ipc.cells import D, DeskState
 from ..ipc.segment import LANE, Segment
+from ..ipc.soundness import Unsound, check_waiting
 from .stories import Stories
 
 
@@ -18,7 +19,7 @@ class SegmentSiblings:
 
     @property
     def wanted(self) -> int:
-        return self._segment.pool.view[P.WORKERS]
+        return self._segment.wanted
 
     def any_idle(self) -> bool:
         for number in range(self.wanted):
@@ -46,7 +47,14 @@ class SegmentSiblings:
         self._segment.unlock_slot(LANE)
 
     def waiting(self, slot: int) -> Mapping[bytes, tuple[int, float]]:
-        return self._segment.slot(slot).waiting.load() if self._segment.used(slot) else {}
+        if not self._segment.used(slot):
+            return {}
+        table = self._segment.slot(slot).waiting
+        try:
+            check_waiting(table)
+        except Unsound:  # they are due at once, then
+            return {}
+        return table.load()
 
     def stories(self, slot: int) -> Stories:
         return Stories(self._segment.path.with_suffix(f".letters-{slot}"))

@@ -67,7 +67,9 @@ class Stories:
             return self._kept
         self._kept = {}
         try:
-            data = self._path.read_bytes()
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would be waited for
+            with os.fdopen(fd, "rb") as file:
+                data = file.read() or b""
         except OSError:
             return self._kept
         self._size = len(data)
@@ -82,7 +84,7 @@ class Stories:
 
     def _append(self, rows: dict[bytes, bytes]) -> None:
         data = b"".join(msgpack.packb(row) for row in rows.items())
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             fd = os.open(self._path, flags, 0o600)
             try:

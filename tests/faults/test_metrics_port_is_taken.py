@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 from support_pool import Pool, numbers, until
+from support_servers import is_gone
 
+from rsq.ipc.cells import P
 from rsq.supervisor.settings import DEFAULT_METRICS
 
 HANDLER = """
@@ -70,3 +74,37 @@ def _at_the_default() -> Iterator[None]:
     finally:
         if listener:
             listener.close()
+
+
+def test_an_exporter_that_hangs_goes_with_its_master(make_pool: Callable[..., Pool]) -> None:
+    """Stopped, it would keep the port: the next master could not start."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    pool = make_pool(HANDLER, "--metrics", address)
+    pool.start()
+    segment = pool.segment()
+    exporter = segment.pool.view[P.EXPORTER_PID]
+    segment.close()
+    os.kill(exporter, signal.SIGSTOP)
+    pool.signal(signal.SIGKILL)
+    pool.wait()
+    until(lambda: is_gone(exporter), "the end of the exporter")
+    ids = pool.push(numbers(3))
+    pool.start()
+    pool.wait_finished(ids)
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
+
+
+def test_a_port_that_is_free_in_time(make_pool: Callable[..., Pool]) -> None:
+    """Who has it may be about to end: that is waited for, and nothing is said."""
+    pool = make_pool(HANDLER)
+    ids = pool.push(numbers(3))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        pool.start("--metrics", address, ready=False)
+        until(lambda: list(pool.runtime.glob("*.seg")), "the segment")  # the port is next
+    pool.wait_log("ready: ")
+    pool.wait_finished(ids)
+    assert pool.stop() == 0
+    pool.assert_exact(ids)
