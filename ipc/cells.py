@@ -135,6 +135,7 @@ class Part(IntEnum):
     LENDING = auto()
     SWEEP = auto()
     BACKLOG = auto()
+    ACKS = auto()  # of what a slot has finished before an entry that takes long
 
 
 class Keep(_Cells):

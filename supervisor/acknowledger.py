@@ -9,25 +9,23 @@ Nothing is counted here: the counters follow from journal and ledger, whoever ha
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ipc.cells import D
+from ..ipc.cells import D, Part
 from ..ipc.fence import Fence
 from ..ipc.journal import Batch, Outcome
 from ..ipc.slot import Slot
 from ..streams import keys
 from ..streams.group import Group
 from ..streams.once import Marks, Row
-from ..streams.wire import Lost
+from ..streams.wire import Lost, WrongServer
 from ..worker.recovery import ACKED
 from ..worker.spec import Source
+from .complaints import LASTS_S, Complaints
 from .line import Line
-
-log = logging.getLogger("rsq.keeper")
 
 LATE_S = 0.05  # what was finished so long ago is acknowledged here: most entries are over by then
 _TROUBLE_S = 1.0
@@ -49,17 +47,25 @@ class _Seen:
     due: float = math.inf
 
 
+class Refused(Lost):
+    """The server answered with an error."""
+
+
 class Acknowledger:
     """Acknowledges for the slots of one pool."""
 
-    def __init__(self, source: Source, fence: Fence, line: Line) -> None:
+    def __init__(
+        self, source: Source, fence: Fence, line: Line, complaints: Complaints | None = None
+    ) -> None:
         """Look at nothing yet.
 
         Arguments:
             source: whose entries these are.
             fence: of the pool: nothing is sent without its lease.
             line: to the server.
+            complaints: where errors go.
         """
+        self._complaints = complaints or Complaints("")
         self._source, self._fence, self._line = source, fence, line
         self._seen: dict[int, _Seen] = {}
         self._slots: dict[int, Slot] = {}
@@ -99,7 +105,8 @@ class Acknowledger:
         try:
             self._send(now)
         except Lost as error:
-            log.debug("nothing is acknowledged for the workers for now: %s", error)
+            answered = isinstance(error, (Refused, WrongServer))
+            self._complaints.add(Part.ACKS, error, after_s=0.0 if answered else LASTS_S)
             self._not_before = now + _TROUBLE_S
 
     def _send(self, now: float) -> None:
@@ -121,13 +128,15 @@ class Acknowledger:
         replies = self._call(commands) if commands else []
         refused = [reply for reply in replies if isinstance(reply, Exception)]
         if refused:
-            raise Lost(str(refused[0]))
+            raise Refused(str(refused[0]))
+        if commands:
+            self._complaints.over(Part.ACKS)
         for seen, page in sent:
             seen.acked.update(page)
 
     def _call(self, commands: Sequence[bytes]) -> list[Any]:
         if not self._line.connect(rest=False):
-            raise Lost("no connection")
+            raise Lost(self._line.trouble)
         return self._line.call(*commands)
 
     def _commands(self, consumer: str, slot: Slot, batch: Batch, page: Sequence[int]) -> list[bytes] | None:

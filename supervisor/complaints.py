@@ -28,6 +28,7 @@ _WHAT = {
     Part.LENDING: "no entries are lent to idle slots",
     Part.SWEEP: "the sweep could not go on, it will try again",
     Part.BACKLOG: "the backlog cannot be measured",
+    Part.ACKS: "what was finished before an entry that takes long is not acknowledged yet",
 }
 
 

@@ -31,7 +31,7 @@ from ..ipc.slot import Slot
 from ..streams import keys
 from ..streams.lending import Lending, Row, rows
 from ..streams.wire import Lost, WrongServer
-from .acknowledger import Acknowledger
+from .acknowledger import Acknowledger, Refused
 from .complaints import LASTS_S, Complaints
 from .lending import deal, lendable
 from .line import Line
@@ -50,10 +50,6 @@ _REST_S = 1.0  # with nobody idle here, what waits so long is for idle slots of 
 _AGAIN_FIRST_S, _AGAIN_MAX_S = 0.05, 1.0  # before a slot is looked at again where nothing was found
 _TROUBLE_S = 1.0
 _HANDED_S = 0.1  # so late a slot may notice that it was handed entries
-
-
-class Refused(Lost):
-    """The server answered with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ class Lender:
         self._segment, self._line, self._ring, self._instance = segment, line, ring, source.instance
         self._fence, self._keep = Fence(segment.keep), segment.keep.view
         self._commands = Lending(source.stream, source.group)
-        self._acks = Acknowledger(source, self._fence, line)
+        self._acks = Acknowledger(source, self._fence, line, self._complaints)
         used = (number for number in range(segment.capacity) if segment.used(number))
         self._slots = {number: segment.slot(number) for number in used}
         self._calm_from = self._slow_from = 0.0  # monotonic
