@@ -112,6 +112,8 @@ class K(IntEnum):
     SWEPT = auto()  # first of one counter per Swept: sums of the whole group, as Redis has them
     ERRORS = 24  # first of one counter per Part: errors that keepers of this pool have met
     LOST_LINES = 31  # of the log, that the keeper has dropped
+    LOST = 32  # entries that the pool's slots have lost, as last seen
+    LOST_AT = 33  # real, epoch: when that was seen to grow, 0: never
 
 
 class Swept(IntEnum):
@@ -141,7 +143,7 @@ class Part(IntEnum):
 class Keep(_Cells):
     """What the keeper says of the pool."""
 
-    SIZE = 32
+    SIZE = 40
     assert K.SWEPT + len(Swept) == K.ERRORS
     assert K.ERRORS + len(Part) <= K.LOST_LINES < SIZE
 
@@ -199,6 +201,7 @@ class D(IntEnum):
     MOST = auto()  # most attempts that an entry may have, of whatever event
     DEFERRED = auto()  # entries that wait for the circuit breaker of their event
     HELD_IN = auto()  # the lease's term in which the pending entries were last looked at; see K.TERM
+    TERM = auto()  # of the lease, in which all that this memory names was held; 0: others may hold some of it
     SET_ASIDE = 30  # how often the slot's memory made no sense and was begun anew
     LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 

@@ -141,6 +141,11 @@ def forget_order(who: Who) -> bytes:
     return pack("HDEL", keys.orders(who.stream, who.group), fleet.drain_order(who.instance))
 
 
+def report(who: Who, words: bytes) -> bytes:
+    """HSET of a report on its own: the last one."""
+    return pack("HSET", keys.instances(who.stream, who.group), who.instance, words)
+
+
 def release(who: Who) -> tuple[bytes, bytes]:
     """Let go of both leases, so that others go on at once."""
     own = (who.stream, who.group)

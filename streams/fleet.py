@@ -40,6 +40,8 @@ class Report:
         rate: entries per second of a busy worker, 0 when nothing is known.
         busy: workers at work, smoothed.
         trouble: what of the keeper's work cannot be done for now -> why, in words.
+        lost: entries that its slots have lost, as long as its memory remembers.
+        lost_at: when that was last seen to grow, Unix seconds; 0: never.
     """
 
     host: str
@@ -52,6 +54,8 @@ class Report:
     rate: float = 0.0
     busy: float = 0.0
     trouble: dict[str, str] = field(default_factory=dict)
+    lost: int = 0
+    lost_at: float = 0.0
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -68,6 +72,7 @@ def report(raw: bytes) -> Report | None:
             float(values["beat"]), float(values["lease_s"]), slots,
             float(values.get("rate", 0)), float(values.get("busy", 0)),
             {str(part): str(words) for part, words in values.get("trouble", {}).items()},
+            int(values.get("lost", 0)), float(values.get("lost_at", 0)),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -202,6 +202,8 @@ class Claimed(IntEnum):
     DONE = 1
     DELETED = 2  # it was ours, but its payload is gone from the stream: acknowledged
     GONE = 3  # it is pending nowhere and in the stream no more
+    TAKEN = 4  # it is pending nowhere, though it was delivered and is in the stream
+    ALL_TAKEN = 5  # the same, and the consumer itself is missing
 
 
 class Pending(NamedTuple):

@@ -19,6 +19,7 @@ from .fleetboard import lag, told
 from .printable import one_line, printable
 from .reading import label
 
+LOST_S = 3600.0  # for so long a loss is told
 LEASE_S = 15.0  # where no instance says another
 COUNT_MOST = 10_000  # unread entries, on a server that has to count them: some milliseconds of it
 
@@ -94,6 +95,7 @@ def findings(seen: Survey, limits: Limits, replicas: Replication | None = None) 
             " confirm for some seconds what is lost. CONFIG SET min-replicas-to-write 1 bounds that"
         )
         found.append(Finding("replicas", Grade.GOOD, words, replicas.replicas))
+    found += _lost(seen)
     if seen.pause:
         words = f"paused {told(seen.pause, seen.now_ms)}; rsq resume lets it go on"
         found.append(Finding("pause", Grade.GOOD, words))
@@ -167,6 +169,22 @@ def _keepers(seen: Survey) -> list[Finding]:
         for one in seen.living
         for _, words in sorted(one.report.trouble.items() if one.report else ())
     ]
+
+
+def _lost(seen: Survey) -> list[Finding]:
+    """Return what instances have lost lately: somebody deletes or acknowledges what they hold."""
+    found = []
+    for one in seen.instances:
+        said = one.report
+        if said is None or not said.lost or seen.now_ms / 1000 - said.lost_at > LOST_S:
+            continue
+        since = span(max(0.0, seen.now_ms / 1000 - said.lost_at))
+        words = (
+            f"{one_line(one.name, 60)} has lost {said.lost} entries in all, the last {since} ago:"
+            " its log names them, and docs/strangers.md says what does that"
+        )
+        found.append(Finding("lost", Grade.WARNING, words, said.lost))
+    return found
 
 
 def _lag(seen: Survey, limit: int | None) -> Finding:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ipc.cells import D, DeskState, S, W, count_up
+from ..ipc.cells import D, DeskState, K, S, W, count_up
 from ..ipc.exitcodes import Cause
 from ..ipc.fence import Fence
+from ..ipc.ledger import C
 from ..ipc.segment import Segment
 from ..streams import beat, fleet, keys
 from ..streams.group import Group, info_rows
+from ..worker.recovery import from_table
 
 log = logging.getLogger("rsq.keeper")
+_LOOK_AT = 50  # entries of a slot in a beat
 
 
 class Crew:
@@ -142,6 +146,45 @@ class Crew:
                 beats = 0
             self._rested[slot] = (count, beats + 1)
         return found
+
+    def find_taken(self, source: tuple[str, str, str], call: Callable[..., list[Any]]) -> list[int]:
+        """Return slots in which entries wait for another attempt that are not pending there any more.
+
+        Somebody outside the fleet has taken them off the list. A few of each slot are looked at.
+
+        Arguments:
+            source: stream, group, instance.
+            call: asks the server.
+        """
+        stream, group, instance = source
+        asked: list[tuple[int, bytes]] = []
+        for number in self._used():
+            if self._segment.slot(number).desk.view[D.WAITING] and self._state(number) != fleet.DOWN:
+                waiting = self._waiting(number)
+                few = random.sample(waiting, min(_LOOK_AT, len(waiting)))
+                asked += [(number, entry) for entry in few]
+        if not asked:
+            return []
+        replies = call(*(beat.owned(stream, group, keys.consumer(instance, n), entry) for n, entry in asked))
+        found: dict[int, set[bytes]] = {}
+        for (number, entry), reply in zip(asked, replies, strict=True):
+            if not isinstance(reply, Exception) and not reply:
+                found.setdefault(number, set()).add(entry)
+        # A row goes before its entry runs: while it is there, the entry is pending.
+        return [number for number, missing in found.items() if missing.intersection(self._waiting(number))]
+
+    def _waiting(self, number: int) -> list[bytes]:
+        """Return what waits for another attempt in a slot, not for its dead letter."""
+        rows = self._segment.slot(number).waiting.load()
+        return [entry for entry, (value, _) in rows.items() if from_table(value)[1] is None]
+
+    def lost(self) -> tuple[int, float]:
+        """Return how many entries the slots have lost, and when that was last seen to grow, Unix seconds."""
+        keep = self._segment.keep
+        count = sum(self._segment.slot(n).ledger.read()[0].counters[C.LOST] for n in self._used())
+        if count != keep.view[K.LOST]:
+            keep.view[K.LOST], keep.real[K.LOST_AT] = count, time.time()
+        return count, keep.real[K.LOST_AT]
 
     def find_robbed(self, source: tuple[str, str, str], call: Callable[..., list[Any]]) -> None:
         """Write down whose entry belongs to another by now, while its handler still runs.

@@ -77,6 +77,7 @@ class Keeper:
         self._wake_fd = _wakeup()
         os.set_blocking(control_fd, False)
         source, self._lease_s = pool.spec.source, pool.fleet.lease_s
+        self._source = (source.stream, source.group, source.instance)
         view = self._keep.view
         view[K.PID], view[K.LEADING] = os.getpid(), 0
         view[K.TOKEN] = view[K.TOKEN] or random.SystemRandom().randrange(1, 1 << 63)
@@ -240,6 +241,8 @@ class Keeper:
             self._take(said, sent)
             self._crew.let_go(gone, said.let_go)
             rested = self._crew.rested(slots, said.resting)
+            if said.more is None:
+                rested += self._crew.find_taken(self._source, self._line.call)
             if rested:
                 self._crew.hand(rested)
                 self._ring()
@@ -274,9 +277,8 @@ class Keeper:
                     log.info("%s: holds its lease, epoch %d", self._name, lease.epoch)
                 count_up(view, K.TERM)
                 view[K.EPOCH] = 0  # until all is done that a new term needs: who dies here leaves it to do
-            source = (self._who.stream, self._who.group, self._who.instance)
-            self._crew.find_robbed(source, self._line.call)
-            if self._crew.find_strays(source, self._line.call):
+            self._crew.find_robbed(self._source, self._line.call)
+            if self._crew.find_strays(self._source, self._line.call):
                 self._due = 0.0
             view[K.EPOCH], self._checked = lease.epoch, True
         self._note_size(said)
@@ -330,11 +332,11 @@ class Keeper:
                 os.kill(self._master, signal.SIGTERM)
 
     def _report(self) -> bytes:
-        started = self._segment.pool.real[P.STARTED]
         real = self._segment.pool.real
         return fleet.Report(
-            socket.gethostname(), self._master, __version__, started, time.time(), self._lease_s,
+            socket.gethostname(), self._master, __version__, real[P.STARTED], time.time(), self._lease_s,
             self._crew.states, real[P.RATE], real[P.BUSY], self._complaints.lasting(),
+            *self._crew.lost(),
         ).encode()  # fmt: skip
 
     def _let_go(self) -> None:
@@ -345,7 +347,7 @@ class Keeper:
         try:
             if self._line.connect():
                 done = (beat.forget_order(self._who),) if self._drained else ()
-                self._line.call(*done, *beat.release(self._who))
+                self._line.call(beat.report(self._who, self._report()), *done, *beat.release(self._who))
                 self._keep.view[K.EPOCH] = 0  # given back: the next to have it has not lost it
                 return
         except Lost as error:

@@ -269,11 +269,11 @@ class Lender:
         return found
 
     def _send(self, shares: Sequence[tuple[Long, int, list[Row]]]) -> None:
-        for one, _, part in shares:
+        for one, target, part in shares:
             ward = one.parts.ward.view
             if ward[W.RUNS_ON] != one.place - 1:  # else this mark only says that the one before it has ended
                 ward[W.RUNS_ON] = one.place
-            one.parts.loans.add(row.entry for row in part)
+            one.parts.loans.add((row.entry for row in part), rest=target == one.slot)
         commands = [
             self._commands.lend(self._name(one.slot), self._name(to), part) for one, to, part in shares
         ]

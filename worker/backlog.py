@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -57,7 +57,6 @@ class Backlog(Intake):
         """Bring together what recovery works on."""
         super().__init__(ways, slot, group, session, shelf, books, batcher, stories)
         self._once = once
-        self._gone: set[bytes] = set()  # that were found to be deleted while they were handed back
 
     def recover(self) -> None:
         """Do what the predecessor could not, before anything is read; again from the start if it fails."""
@@ -81,9 +80,13 @@ class Backlog(Intake):
         waiting = self._rows_of(recorded) | waiting
         pending = {row.entry: row.counter for row in rows}
         made = plan(slot.journal.batches(), pending, waiting, {row.entry for row in rows if row.rests})
+        lost = self._taken.from_memory(waiting, pending)
+        for entry, _ in lost:
+            waiting.pop(entry, None)  # its row stays until it is counted
         self._carry_out(made, waiting, pending)
         self._record_again(made, recorded)
         self._book_unsettled(settled)
+        self._taken.lose(lost)
         slot.desk.view[D.HOLDS], slot.desk.view[D.HELD_IN] = 1, self._session.term
         self.suspects.clear()
         self.resting = True
@@ -334,17 +337,16 @@ class Backlog(Intake):
         slot = self._slot
         self._books.count()
         self._write_letters()
-        pending = {row.entry: row.counter for row in self._pending() if not row.rests}
+        rows = self._pending()
+        pending = {row.entry: row.counter for row in rows if not row.rests}
         # From 7.0 on, a claim takes a deleted entry off the pending list and says nothing.
-        self._lose((entry, attempt) for entry, attempt in self._shelf.attempts() if entry not in pending)
-        if self._guard is not None and self._session.unchanged:
-            self._lose((entry, attempt) for entry, attempt in self._guard.attempts if entry not in pending)
+        self._taken.lose(self._taken.from_hand(self.todo, {row.entry for row in rows}))
         for page in pages(list(pending)):
             self._books.note_claim(page, [pending[entry] for entry in page])
             back = {entry: max(0, pending[entry] - 1) for entry in page}
             codes = good(self._session.call(self._group.hand_back(back))[0])
-            rows = zip(page, codes, strict=True)
-            self._lose((entry, pending[entry]) for entry, code in rows if code == Claimed.DELETED)
+            found = zip(page, codes, strict=True)
+            self._taken.lose((entry, pending[entry]) for entry, code in found if code == Claimed.DELETED)
         for entry, (value, _) in slot.waiting.load().items():
             if (
                 from_table(value)[1] is not None
@@ -368,10 +370,3 @@ class Backlog(Intake):
                 for letter in page:
                     self._shelf.put_letter(letter, 0.0)
                 raise
-
-    def _lose(self, gone: Iterable[tuple[bytes, int]]) -> None:
-        """Count what is deleted, once, however often the line breaks meanwhile."""
-        new = [(entry, attempt) for entry, attempt in gone if entry not in self._gone]
-        if new:
-            self._gone.update(entry for entry, _ in new)
-            self._books.lose(new)

@@ -70,6 +70,11 @@ class Batcher:
         return {item.entry[0] for item in self._items()}
 
     @property
+    def attempts(self) -> dict[bytes, int]:
+        """Return what waits, and for which attempt."""
+        return {item.entry[0]: item.attempt for item in self._items()}
+
+    @property
     def due(self) -> float | None:
         """Return when a call is due, in monotonic seconds; None while nothing waits."""
         if self._single:

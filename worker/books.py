@@ -296,13 +296,13 @@ class Books:
         )
 
     def lose(self, gone: list[tuple[bytes, int]]) -> None:
-        """Report and count (id, attempt) of entries whose data was deleted while they were pending."""
+        """Report and count (id, attempt) of entries that somebody deleted, or took off the pending list."""
         log.error(
-            "%d pending entries are gone from stream %s, their data is lost: %s",
-            len(gone),
-            self._group.stream,
-            b" ".join(entry for entry, _ in gone[:10]).decode(),
-        )
+            "%d pending entries of %s are lost: somebody has deleted them from stream %s, or has taken them"
+            " off the pending entries list (XGROUP DELCONSUMER, XACK, XGROUP DESTROY): %s",
+            len(gone), self._group.consumer, self._group.stream,
+            b" ".join(entry for entry, _ in gone[:100]).decode() + (" ..." if len(gone) > 100 else ""),
+        )  # fmt: skip
         for at in range(0, len(gone), JOURNAL_MAX):
             ids, attempts = zip(*gone[at : at + JOURNAL_MAX], strict=True)
             self.finish(list(ids), list(attempts), Outcome.LOST, {})

@@ -16,10 +16,12 @@ from ..ipc.slot import Slot
 from ..streams.entry import Raw
 from ..streams.group import Claimed, Group
 from .books import Books
+from .recovery import handled
 from .runner import Runner
 from .session import Session
 from .shelf import Letter, Shelf
 from .stories import Stories
+from .taken import TAKEN
 from .ways import Ways
 
 
@@ -75,6 +77,7 @@ class Claims:
         """
         self._kept = kept
         self._desk, self._loans, self._ways = slot.desk.view, slot.loans, ways
+        self._journal = slot.journal
         self._siblings, self._group, self._session = siblings, group, session
         self._shelf, self._books, self._runner = shelf, books, runner
 
@@ -109,7 +112,7 @@ class Claims:
             if attempt > most and not isinstance(results[0], int):
                 self._bury(entry, attempt - 1)
             else:
-                self._run({entry: attempt}, results, {}, alone=True)
+                self._run({entry: attempt}, results, {}, alone=True, resting=True)
             self._session.send()
             self._session.settle()
         finally:
@@ -127,9 +130,15 @@ class Claims:
         letter = Letter(entry, attempts, Outcome.DEAD_CRASH, "host lost", words, "")
         self._books.finish([entry], [attempts], letter.outcome, {0: letter})
 
-    def _is_lost(self, entry: bytes) -> bool:
-        """Tell of what is pending and in the stream no more whether nobody else can have finished it."""
-        return self._session.unchanged and entry not in self._loans
+    def _is_lost(self, entry: bytes, result: int) -> bool:
+        """Tell of what is pending nowhere whether nobody of ours can have finished it."""
+        if not self._session.unchanged or entry not in self._loans:
+            return self._session.unchanged
+        return result == Claimed.ALL_TAKEN and self._loans.entries()[entry]
+
+    def _is_done(self, entry: bytes) -> bool:
+        """Tell whether the journal still names an entry as handled."""
+        return entry in handled(self._journal.batches())
 
     def _run(
         self,
@@ -138,7 +147,11 @@ class Claims:
         kept: Mapping[bytes, Raw],
         *,
         alone: bool = False,
+        resting: bool = False,
     ) -> None:
+        """Handle what was claimed; `resting`: others may have claimed it, and finished it."""
+        again = resting or self._session.regrouped  # it may have been delivered to others since
+        over = (Claimed.GONE,) if again else (Claimed.GONE, *TAKEN)
         found: list[Raw] = []
         lost: list[tuple[bytes, int]] = []
         others: list[bytes] = []
@@ -147,7 +160,11 @@ class Claims:
                 found.append(result)
             elif result == Claimed.DELETED and entry in kept:
                 found.append(kept[entry])  # it was ours up to now, and nobody else can have it any more
-            elif result == Claimed.DELETED or (result == Claimed.GONE and self._is_lost(entry)):
+            elif result in TAKEN and self._is_done(entry):
+                others.append(entry)
+            elif result in TAKEN and entry in kept and self._is_lost(entry, result):
+                found.append(kept[entry])  # somebody has taken it off the list, but it is in hand
+            elif result == Claimed.DELETED or (result in over and self._is_lost(entry, result)):
                 lost.append((entry, attempt))
             else:
                 others.append(entry)

@@ -24,6 +24,7 @@ from .recovery import COUNT_MAX, current, from_table
 from .session import Session
 from .shelf import Letter, Shelf
 from .stories import Stories, unpack
+from .taken import Taken
 from .verdict import REASONS
 from .ways import Ways
 
@@ -50,6 +51,7 @@ class Intake:
         self._ways, self._slot, self._group = ways, slot, group
         self._session, self._shelf, self._books = session, shelf, books
         self._counters = slot.ledger.sums.counters
+        self._taken = Taken(slot, group, session, books, shelf, batcher, ways.guard)
         self.todo: deque[tuple[bytes, int]] = deque()  # (id, attempt) to be claimed and handled
         # What of `todo` we have the payload of, for one that is deleted by then.
         self.kept: dict[bytes, Raw] = {}
@@ -71,6 +73,9 @@ class Intake:
         for entry in slot.waiting.load().keys() - known:  # others took it while nobody sat here
             slot.waiting.drop(entry)
         self._stories.keep_only(known)
+        pending = {row.entry for row in self._pending()}
+        self._taken.know(pending)
+        self._shelf.hasten(self._shelf.ids - pending)  # somebody may have taken it: to claim it will tell
 
     def adopt(self, consumer: str, table: Mapping[bytes, tuple[int, float]], stories: Stories) -> int:
         """Take over what a consumer that has ended for good left resting; return how many entries.
@@ -80,6 +85,7 @@ class Intake:
             table: rows of its slot's waiting table, so that a long delay is not cut short.
             stories: of its slot.
         """
+        self._taken.doubt()
         adopted = 0
         while self._shelf.has_room():
             rows = pending_rows(self._session.must(self._group.resting(JOURNAL_MAX, consumer)))

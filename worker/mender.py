@@ -38,6 +38,7 @@ class Mender:
         self._slot.ledger.publish()
         words = self._session.words(error)
         if isinstance(error, Refused) and str(error).startswith("NOGROUP"):
+            self._session.regrouped = self._source.start_id != "$"
             words = self._recreate(words)
         if words and self._patience.is_news(words, time.monotonic()):
             log.warning("stream %s, consumer %s: %s", self._group.stream, self._group.consumer, words)
@@ -50,7 +51,8 @@ class Mender:
             Why the group was not created; empty when it was.
         """
         made = self._group.create(self._source.start_id), self._group.create_consumer()
-        created, _ = self._session.call(*made)
+        created, consumer = self._session.call(*made)
+        self._session.consumer_was_missing = consumer == 1
         # A server that is full creates nothing; what is there can and must be read all the same.
         if isinstance(created, Exception) and not str(created).startswith(("BUSYGROUP", "OOM")):
             good(created)

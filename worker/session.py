@@ -105,6 +105,8 @@ class Session:
             fence: whether others may have acted on our entries.
         """
         self._fence = fence
+        self.consumer_was_missing = False  # when this process came: all that it had pending was taken
+        self.regrouped = False  # the group was gone: what is not pending may be delivered again
         self.term = fence.term  # in which what is in hand was fetched; the consumer's loop moves it on
         self._target, self._name, self._lookout = target, name, lookout(target, _CONNECT_TIMEOUT_S)
         self._desk, self._ledger, self._counters = desk, ledger, ledger.sums.counters

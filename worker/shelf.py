@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,6 +121,13 @@ class Shelf:
             self.ids.discard(due.entry)
             taken.append(due)
         return taken
+
+    def hasten(self, entries: AbstractSet[bytes]) -> None:
+        """Let entries that wait for another attempt be taken next, whenever they are due."""
+        found = {due.entry for due in self._heap if due.letter is None} & entries
+        if found:
+            self._heap = [due._replace(at=0.0) if due.entry in found else due for due in self._heap]
+            heapq.heapify(self._heap)
 
     def forget(self, entries: list[bytes]) -> None:
         """Strike entries out of the table: the journal has them now."""

@@ -26,7 +26,11 @@
 --                             those of an entry that waits for its dead letter
 --          2                  it was pending there, but its payload is deleted: acknowledged now
 --          3                  it is pending nowhere and in the stream no more
+--          4                  it is pending nowhere, though it was delivered and is in the stream
+--          5                  the same, and the consumer who must own it is missing
 --          0                  nothing done: acknowledged, owned by another, or idle for too short or too long
+--
+-- The last three are told apart only where payloads are asked for.
 --
 -- A plain XCLAIM with no idle time would take an entry back that meanwhile belongs to another.
 --
@@ -52,13 +56,52 @@ local function note(id, counter, left)
   end
 end
 
+local function numbers(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+-- A group that was created anew may deliver it again.
+local function is_delivered(id)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local known = {}
+    for at = 1, #info, 2 do
+      known[info[at]] = info[at + 1]
+    end
+    if known['name'] == group then
+      local ms, seq = numbers(id)
+      local last_ms, last_seq = numbers(known['last-delivered-id'])
+      return ms < last_ms or (ms == last_ms and seq <= last_seq)
+    end
+  end
+  return false
+end
+
+local missing = nil
+
+local function is_missing()
+  if missing == nil then
+    missing = true
+    for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+      missing = missing and info[2] ~= owner
+    end
+  end
+  return missing
+end
+
 local function claim(id, counter, left)
   local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
   if not row then
     if records == 'drop' then
       forget(id)
     end
-    return payload and not redis.call('XRANGE', stream, id, id)[1] and 3 or 0
+    if not payload then
+      return 0
+    end
+    if not redis.call('XRANGE', stream, id, id)[1] then
+      return 3
+    end
+    return is_delivered(id) and (is_missing() and 5 or 4) or 0
   end
   if row[2] ~= owner or row[3] < least or (below > 0 and row[3] >= below) then
     return 0

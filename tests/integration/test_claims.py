@@ -112,9 +112,14 @@ def test_a_payload_that_was_deleted_is_found_and_acknowledged(bench: Bench) -> N
     assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.GONE]
 
 
-def test_what_was_acknowledged_elsewhere_is_not_called_lost(bench: Bench) -> None:
+def test_what_was_taken_off_the_list_is_told_from_what_was_not_delivered(bench: Bench) -> None:
     bench.redis.xack(STREAM, GROUP, bench.entry)
-    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.NOT_OURS]
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.TAKEN]
+    assert bench.run(bench.us.set_counters({bench.entry: 2})) == [Claimed.NOT_OURS]
+    bench.redis.xgroup_delconsumer(STREAM, GROUP, US)
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.ALL_TAKEN]
+    bench.redis.xgroup_setid(STREAM, GROUP, "0")
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.NOT_OURS], "it will be delivered again"
 
 
 def test_many_at_once_each_with_its_own_answer(bench: Bench) -> None:

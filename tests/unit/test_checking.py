@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rsq.streams.fleet import Report
+from rsq.streams.fleet import Report, report
 from rsq.streams.orders import Order
 from rsq.streams.pending import Pending
 from rsq.streams.replication import Replication
@@ -70,6 +70,15 @@ def test_all_is_well() -> None:
     assert worst(findings(WELL, ANY)) == 0
     names = [one.check for one in findings(WELL, ANY)]
     assert names == ["server", "group", "instances", "leader", "lag", "pending", "idle", "dlq"]
+
+
+@pytest.mark.parametrize(("ago_s", "lost", "told"), [(60, 3, True), (60, 0, False), (7200, 3, False)])
+def test_what_was_lost_within_the_hour_is_told(ago_s: int, lost: int, told: bool) -> None:
+    assert WEB.report is not None
+    said = replace(WEB.report, lost=lost, lost_at=NOW_MS / 1000 - ago_s)
+    seen = replace(WELL, instances=(replace(WEB, report=report(said.encode())),))
+    assert graded(seen) == ({"lost": Grade.WARNING} if told else {})
+    assert not told or "web-1 has lost 3 entries" in finding(seen, "lost").text
 
 
 @pytest.mark.parametrize(

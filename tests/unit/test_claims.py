@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from rsq.ipc.loans import Loans
 from rsq.streams.group import Claimed, Group
 from rsq.worker.claims import Claims
 
@@ -24,15 +25,20 @@ class Parts:
         unchanged: bool = True,
         lane: bool = True,
         lent: tuple[bytes, ...] = (),
+        rested: tuple[bytes, ...] = (),
         most: int = 3,
     ) -> None:
         self.notes: list[Any] = []
-        self.lent, self.most = lent, most
+        self.lent, self.rested, self.most = lent, rested, most
         self.unchanged, self.lane = unchanged, lane
         self.kept: dict[bytes, Any] = {}
         note = self.notes.append
         self.session = SimpleNamespace(
-            must=lambda _: results, unchanged=unchanged, send=lambda: None, settle=lambda: note("settled")
+            must=lambda _: results,
+            unchanged=unchanged,
+            send=lambda: None,
+            settle=lambda: note("settled"),
+            regrouped=False,
         )
         self.shelf = SimpleNamespace(forget=lambda ids: note(("forget", ids)))
         self.books = SimpleNamespace(
@@ -51,7 +57,11 @@ class Parts:
 
     def claims(self) -> Claims:
         ways: Any = SimpleNamespace(retries=lambda *_: SimpleNamespace(max_attempts=self.most))
-        slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64), loans=self.lent)
+        loans = Loans(memoryview(bytearray(Loans.SIZE)))
+        loans.add(self.lent)
+        loans.add(self.rested, rest=True)
+        journal = SimpleNamespace(batches=list)
+        slot: Any = SimpleNamespace(desk=SimpleNamespace(view=[0] * 64), loans=loans, journal=journal)
         parts = (self.siblings, Group("s", "g", "c"), self.session, self.shelf, self.books, self.runner)
         return Claims(slot, *cast("tuple[Any, Any, Any, Any, Any, Any]", parts), self.kept, ways)
 
@@ -82,6 +92,31 @@ def test_what_is_deleted_runs_all_the_same_if_its_payload_came_before() -> None:
 
 def test_what_was_lent_and_is_gone_was_finished_by_who_got_it() -> None:
     parts = Parts([Claimed.GONE, Claimed.GONE], lent=(A,))
+    parts.claims().run([(A, 1), (B, 1)])
+    assert parts.notes == [("forget", [A]), ("lose", [(B, 1)])]
+
+
+def test_what_somebody_took_runs_if_it_is_in_hand_and_is_lost_if_not() -> None:
+    parts = Parts([Claimed.TAKEN, Claimed.TAKEN, Claimed.TAKEN, Claimed.TAKEN], lent=(C,), rested=(E,))
+    parts.kept |= {A: [A, [b"data", b"1"]]}
+    parts.claims().run([(A, 1), (B, 2), (C, 1), (E, 1)])
+    assert parts.notes == [
+        ("forget", [C, E]),  # others of ours may have finished it
+        ("lose", [(B, 2)]),
+        ("run", [[A, [b"data", b"1"]]], [1]),
+    ]
+
+
+def test_with_its_consumer_a_slot_loses_what_it_let_rest_too() -> None:
+    parts = Parts([Claimed.ALL_TAKEN, Claimed.ALL_TAKEN, Claimed.ALL_TAKEN], lent=(C,), rested=(A, B))
+    parts.kept |= {A: [A, [b"data", b"1"]]}
+    parts.claims().run([(A, 1), (B, 1), (C, 1)])
+    assert parts.notes == [("forget", [C]), ("lose", [(B, 1)]), ("run", [[A, [b"data", b"1"]]], [1])]
+
+
+def test_a_group_that_is_new_may_deliver_again_what_was_taken() -> None:
+    parts = Parts([Claimed.TAKEN, Claimed.GONE])
+    parts.session.regrouped = True
     parts.claims().run([(A, 1), (B, 1)])
     assert parts.notes == [("forget", [A]), ("lose", [(B, 1)])]
 

@@ -102,3 +102,13 @@ def test_table_and_memory_agree(happenings: list[tuple[int, float, bool]]) -> No
         assert {entry: due for entry, (_, due) in table.load().items()} == model
         assert shelf.ids == model.keys()
         assert shelf.next_due == min(model.values(), default=None)
+
+
+def test_what_is_not_pending_any_more_is_taken_next_but_for_letters() -> None:
+    _, shelf = _shelf()
+    shelf.put(b"1-0", 2, 100.0)
+    shelf.put(b"2-0", 2, 50.0)
+    shelf.put_letter(Letter(b"3-0", 3, Outcome.DEAD_REJECTED, "rejected", "", ""), 70.0)
+    shelf.hasten({b"1-0", b"3-0", b"9-0"})
+    assert [due.entry for due in shelf.take(1.0, 10)] == [b"1-0"]
+    assert [due.entry for due in shelf.take(100.0, 10)] == [b"2-0", b"3-0"]
