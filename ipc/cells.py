@@ -159,6 +159,7 @@ class S(IntEnum):
     CONDEMNED = auto()  # place in the journal that a time-out kill was meant for
     NEXT_SPAWN = auto()  # real
     RESTARTS = auto()  # first of one counter per exitcodes.Cause
+    DRAINS_AT = 31  # real: when the process was told to end, 0 when it was not
 
 
 class SeatState(IntEnum):
@@ -202,6 +203,8 @@ class D(IntEnum):
     DEFERRED = auto()  # entries that wait for the circuit breaker of their event
     HELD_IN = auto()  # the lease's term in which the pending entries were last looked at; see K.TERM
     TERM = auto()  # of the lease, in which all that this memory names was held; 0: others may hold some of it
+    OUTSIDE = auto()  # Outside: which code of the user's runs that is no handler
+    OUTSIDE_AT = auto()  # real: since when; written first
     SET_ASIDE = 30  # how often the slot's memory made no sense and was begun anew
     LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 
@@ -236,6 +239,18 @@ class DeskState(IntEnum):
     CONNECTING = 4
     DRAINING = 5
     STANDING_BY = 6  # may not act: the group is paused, or the instance lease cannot be trusted
+
+
+class Outside(IntEnum):
+    """Code of the user's that is no handler and may hang as well: see `supervisor.phases` for its limits."""
+
+    NONE = 0
+    IMPORT = 1  # of the handler, where the master has not done it
+    START = 2  # worker_start hooks
+    STOP = 3  # worker_stop hooks
+    END = 4  # the event loop, threads, exit functions
+    FORK = 5  # not written by anybody: a new process has not come to its slot yet
+    DRAIN = 6  # likewise: a process that was told to end, no handler runs, and it does not end
 
 
 class Desk(_Cells):

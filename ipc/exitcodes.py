@@ -29,6 +29,7 @@ class Cause(IntEnum):
     ERROR = 5  # our own code gave up, outside of any handler
     RECYCLE = 6  # drained to be replaced by a fresh process
     RELOAD = 7  # drained to be replaced by new code
+    STUCK = 8  # killed by the master: it did not start, or did not end, in its time
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,6 +222,8 @@ def _state(slot: SlotView, view: PoolView) -> Text:
 def _doing(slot: SlotView, view: PoolView) -> Text:
     if slot.current is not None and (view.state != "gone" or slot.cpu_s is not None):
         return Text(f"{slot.current.entry} {span(slot.current.seconds)}")
+    if slot.phase and view.state != "gone":
+        return Text(f"{slot.phase} for {slot.phase_s:.0f} s", "yellow")
     if slot.next_spawn_s is not None and view.state != "gone":
         return Text(f"starts in {span(slot.next_spawn_s)}", "dim")
     return Text("")

@@ -209,6 +209,19 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
     help="Seconds for new code to be imported and checked before a reload.",
 )
 @_option(
+    "--start-timeout",
+    type=click.FloatRange(0.1, 10**6),
+    default=settings.START_S,
+    help="Seconds for worker_start hooks, and for the import with --no-preload; then the worker is killed.",
+)
+@_option(
+    "--end-timeout",
+    type=click.FloatRange(0.1, 10**6),
+    default=None,
+    shown="--drain-timeout, 30 at most",
+    help="Seconds for worker_stop hooks, and for exit functions and threads; then the worker is killed.",
+)
+@_option(
     "--max-messages",
     type=click.IntRange(min=0),
     default=0,

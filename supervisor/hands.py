@@ -25,6 +25,7 @@ from ..worker.handler import Handler
 from . import exporter, keeper, logs, reexec, trial
 from .gallery import One
 from .helpers import Helper, Pulse
+from .leftovers import Leftovers
 from .link import Link
 from .settings import Pool
 from .shell import Doorbell, tell_kept
@@ -81,6 +82,7 @@ class Hands:
         self.environment: dict[str, str] = {}  # what a new master needs and children must not see
         self.workers: dict[int, Child] = {}
         self.gone: dict[int, int] = {}  # slot -> pid of a process that ended in this pass
+        self._leftovers = Leftovers()
         self.helpers = {
             "keeper": Helper(
                 "keeper", self._start_keeper, pause_max_s=_KEEPER_PAUSE_S, last_word=keeper.RELEASE
@@ -116,6 +118,7 @@ class Hands:
         self.gone.clear()
         by_pid = {child.pid: slot for slot, child in self.workers.items()}
         now = time.monotonic()
+        self._leftovers.look(self._known_pids())
         for pid, status in reap():
             slot = by_pid.get(pid)
             if os.WIFSTOPPED(status):
@@ -133,11 +136,19 @@ class Hands:
                         helper.gone(status, now)
                         break
                 else:
+                    self._leftovers.reaped(pid)
                     log.debug("reaped process %d, which was not ours", pid)
+        self._leftovers.press_on(self._known_pids(), now, orphaned=bool(self.gone))
         if self._trial is not None and (verdict := self._trial.verdict()) is not None:
             self._trial = None
             events.append(Tried(verdict.words, verdict.code))
         return events
+
+    def _known_pids(self) -> set[int]:
+        """Return the children that this master has started itself."""
+        known = {child.pid for child in self.workers.values()}
+        known |= {helper.child.pid for helper in self.helpers.values() if helper.child is not None}
+        return known if self._trial is None else known | {self._trial.process.pid}
 
     @property
     def port(self) -> int:
@@ -153,6 +164,7 @@ class Hands:
     def next_deadline(self) -> float:
         """Return when a helper is to be started again or looked at, in monotonic seconds."""
         due = min((helper.due for helper in self.helpers.values() if helper.child is None), default=math.inf)
+        due = min(due, self._leftovers.due)
         return min(due, self._pulse.due) if self.helpers["keeper"].child else due
 
     def ensure_helpers(self, now: float, *, stopping: bool) -> None:
@@ -170,6 +182,7 @@ class Hands:
         """End them, the server last: the exporter may still want to look."""
         if self._trial is not None:
             self._trial.end()
+        self._leftovers.end(self._known_pids())
         for helper in self.helpers.values():
             helper.stop(10.0)
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from ..ipc.cells import Outside
 from ..ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death, describe
 from .backoff import pause_s
 from .scaling import Outlook
@@ -161,6 +162,8 @@ class Happenings:
         cause = self.cause(seat, sight, detail, booted)
         fruitful = sight.finished > seat.finished
         expected = cause in (Cause.CLEAN, Cause.RECYCLE, Cause.RELOAD)
+        if cause is Cause.STUCK and seat.phase is Phase.DRAINING:
+            expected = True  # it had handed back all it held, or its successor will
         # The entry that still counts as running may be the predecessor's: then its reason stays.
         explain = booted or not sight.running
         self.actions.append(Record(slot, Death(cause, detail), explain=explain))
@@ -202,6 +205,7 @@ class Happenings:
             frozen_at=None,
             fenced=False,
             robbed=False,
+            outside=(Outside.NONE, 0.0),
             watched=0,
             watched_s=0.0,
             baseline=None,
@@ -282,6 +286,8 @@ def _words(cause: Cause, detail: int) -> str:
     """Return how a process ended, for the log."""
     if cause is Cause.TIMEOUT:
         return "killed, its handler ran too long"
+    if cause is Cause.STUCK:
+        return "killed, it did not start or end in time"
     if cause is Cause.SHUTDOWN:
         return "killed, the pool had to stop"
     return describe(detail)

@@ -84,6 +84,7 @@ class Helper:
                 0.02
             )
         else:
+            log.error("%s: its process did not end within %g s: killed", self.name, patience_s)
             self.child.signal(signal.SIGKILL)
             os.waitpid(self.child.pid, 0)
         self.child = None

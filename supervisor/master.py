@@ -227,6 +227,7 @@ class Master:
             view.view[S.PID] = child.pid if child else 0
             view.view[S.STATE] = SeatState.HELD if seat.told_held else _STATES[seat.phase]
             view.real[S.NEXT_SPAWN] = seat.due
+            view.real[S.DRAINS_AT] = seat.drains_at
         cells.real[P.HEARTBEAT] = time.monotonic()
 
 

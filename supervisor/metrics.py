@@ -13,7 +13,7 @@ from ..ipc.segment import Segment
 from .exposition import Exposition, Templates, labels
 from .gallery import Gallery
 from .reading import Reader
-from .view import PoolView, SlotView
+from .view import DRAIN, PHASES, PoolView, SlotView
 
 # Reasons of dead letters: label -> counter of the ledger.
 REASONS = {
@@ -186,6 +186,13 @@ def _of_slots(text: Exposition, slots: _Slots) -> None:
     lent = ((where, slot.lent) for where, slot in slots)
     words = "Entries that waited behind a long one and were lent to other slots."
     _counter(text, "rsq_messages_lent", words, lent)
+    phases = (
+        (f'{where},phase="{phase}"', slot.phase_s if slot.phase == phase else 0.0)
+        for where, slot in slots
+        for phase in (*PHASES.values(), DRAIN)
+    )
+    words = "How long the process in the slot has been starting, draining or ending; 0 in other phases."
+    _gauge(text, "rsq_slot_phase_seconds", words, phases)
     used = ((where, slot.cpu_s) for where, slot in slots)
     _counter(text, "rsq_slot_cpu_seconds", "CPU time of the process in the slot.", used)
     for name, (value, words) in _GAUGES.items():

@@ -105,6 +105,7 @@ def step(
     turn.note_sleep()
     turn.note_boots()
     turn.limit_time()
+    turn.limit_phases()
     turn.mind_fence()
     turn.hand_over()
     if turn.state.stage is Stage.STOPPING:

@@ -28,8 +28,10 @@ from .process import Process, find
 from .view import (
     CAUSES,
     COUNTERS,
+    DRAIN,
     FRESH_S,
     PARTS,
+    PHASES,
     SWEPT,
     WHYS,
     BreakerView,
@@ -129,6 +131,7 @@ class Reader:
         due = _number(seat.real[S.NEXT_SPAWN])
         here = bool(pid) and desk[D.PID] == pid
         came, went = slot.rates.last_minute(now, window)
+        phase, since = _phase(slot, here=here)
         return SlotView(
             slot=number,
             pid=pid or None,
@@ -149,6 +152,8 @@ class Reader:
             set_aside=desk[D.SET_ASIDE],
             lent=slot.ward.view[W.LENT],
             deferred=desk[D.DEFERRED] if here else 0,
+            phase=phase,
+            phase_s=max(0.0, now - since) if phase else 0.0,
             next_spawn_s=max(0.0, due - now) if state == "backoff" else None,
             wait=_counts(sums.wait),
             batch=_counts(sums.batch),
@@ -258,6 +263,16 @@ def _event(name: bytes) -> str:
 def _counts(histogram: Histogram) -> Counts:
     buckets, total = histogram.read()
     return Counts(histogram.bounds, tuple(buckets), total)
+
+
+def _phase(slot: Slot, *, here: bool) -> tuple[str, float]:
+    """Return what takes its time in a slot's process that is no handler, and since when."""
+    real = slot.desk.real
+    name = PHASES.get(slot.desk.view[D.OUTSIDE], "") if here else ""
+    if name:
+        return name, _number(real[D.OUTSIDE_AT])
+    drains = _number(slot.seat.real[S.DRAINS_AT])
+    return (DRAIN, drains) if drains and slot.seat.view[S.PID] else ("", 0.0)
 
 
 def _pool_state(state: int, master: int, started: float, age: float) -> str:

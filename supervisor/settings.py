@@ -22,6 +22,7 @@ from .states import Rules
 
 RECOVER_S = 10.0  # for one slot of a pool that stops, see `stopping`: more than its process takes of itself
 _IMPORT_S = 20.0  # what it may take longer where it imports the handler
+START_S = 120.0  # of an import, and of worker_start hooks, in a worker
 DEFAULT_METRICS = "127.0.0.1:9464"
 _START_ID = re.compile(r"\$|\d+(-\d+)?")
 
@@ -149,12 +150,19 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         values["stop_when_empty"],
         max(CAPACITY, most),
         _scale(values, least, most),
+        start_s=values.get("start_timeout", START_S),
+        end_s=_end_s(values.get("end_timeout"), values["drain_timeout"]),
         recover_s=RECOVER_S if values["preload"] else RECOVER_S + _IMPORT_S,
         reload_s=values["reload_timeout"],
     )
     address = None if values["metrics"] == "off" else values["metrics"]
     fleet = Fleet(values["lease"], values["consumer_ttl"], trim(values["trim"]))
     return Pool(spec, rules, fleet, Metrics(address, metrics_asked), values["runtime_dir"])
+
+
+def _end_s(asked: float | None, drain_s: float) -> float:
+    """Return how long a process may take to end; not asked for, that goes with the patience for handlers."""
+    return min(max(drain_s, 1.0), 30.0) if asked is None else asked
 
 
 def once(words: str) -> float:

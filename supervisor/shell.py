@@ -8,10 +8,11 @@ import os
 import select
 import signal
 
-from ..ipc.cells import D, DeskState, W
+from ..ipc.cells import D, DeskState, Outside, S, W
 from ..ipc.journal import Outcome
 from ..ipc.limit import unpack
 from ..ipc.segment import Segment
+from ..ipc.slot import Slot
 from ..worker.recovery import ACKED
 from ..worker.tally import finished
 from . import early
@@ -110,6 +111,7 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
     together = parts.journal.together() if running else 1
     if together > 1:
         entry += f" (of a batch of {together})"
+    outside, since = _outside(parts, pid)
     return Sight(
         holder=holder if holder is not None and holder != pid else None,
         booted=pid is not None and desk.view[D.PID] == pid and desk.real[D.BOOTED] > 0,
@@ -127,7 +129,22 @@ def look(segment: Segment, slot: int, pid: int | None, *, memory: bool) -> Sight
         robbed=parts.ward.view[W.ROBBED],
         limit_s=unpack(desk.view[D.LIMIT], place[2]) if place else None,
         memory=memory_of(pid) if memory and pid is not None else None,
+        outside=outside,
+        outside_at=since,
     )
+
+
+def _outside(parts: Slot, pid: int | None) -> tuple[Outside, float]:
+    """Return which code of the user's runs in our process that is no handler, and since when."""
+    if pid is None:
+        return Outside.NONE, 0.0
+    desk = parts.desk
+    if desk.view[D.PID] != pid:
+        return Outside.FORK, parts.seat.real[S.SPAWNED]
+    try:
+        return Outside(desk.view[D.OUTSIDE]), desk.real[D.OUTSIDE_AT]
+    except ValueError:
+        return Outside.NONE, 0.0
 
 
 def tell_kept(segment: Segment, slot: int) -> None:

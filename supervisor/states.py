@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from ..ipc.cells import Why
+from ..ipc.cells import Outside, Why
 from ..ipc.exitcodes import OK, Cause, Death
 from .meter import Meter
 from .scaling import Past, Scale
@@ -47,6 +47,8 @@ class Rules:
     capacity: int = 64
     scale: Scale | None = None
     together: bool = False  # with `until_empty`: others have to be empty too, the root says when
+    start_s: float = 120.0  # for an import, and for worker_start hooks, in a worker
+    end_s: float = 30.0  # for worker_stop hooks, and for the end of a process
     recover_s: float = 10.0  # STOPPING: for a slot whose process left entries in hand
     reload_s: float = 60.0  # how long a trial of new code may take
     code: str = ""  # what runs, for the log
@@ -71,6 +73,7 @@ class Sight:
         robbed: a place whose entry belongs to another instance by now.
         limit_s: how long that entry may run, 0 for ever; None for as long as the rules say.
         memory: resident bytes, None when unknown.
+        outside: which code of the user's runs that is no handler; outside_at: since when.
     """
 
     holder: int | None = None
@@ -89,6 +92,8 @@ class Sight:
     robbed: int = 0
     limit_s: float | None = None
     memory: int | None = None
+    outside: Outside = Outside.NONE
+    outside_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,11 @@ class Seat:
     frozen_at: float | None = None  # stopped, to look whether its time is up
     fenced: bool = False  # stopped, because the instance lease cannot be trusted
     robbed: bool = False  # killed, because its entry belongs to another instance
+    outside: tuple[Outside, float] = (Outside.NONE, 0.0)  # code of the user's that is no handler,
+    outside_s: float = 0.0  # for how long it was seen to run,
+    outside_told: bool = False  # and whether that was said
+    drains_at: float = 0.0  # DRAINING: since when
+    drain_told: bool = False  # and whether it was said that a handler still runs
     fruitless: int = 0
     boot_failures: int = 0
     told_held: bool = False

@@ -160,6 +160,8 @@ def _slot_json(slot: SlotView) -> dict[str, Any]:
         "memory_bytes": slot.rss,
         "reports_dropped": slot.dropped,
         "lent": slot.lent,
+        "phase": slot.phase or None,
+        "phase_s": slot.phase_s if slot.phase else None,
         "next_spawn_s": slot.next_spawn_s,
         "handler_s": {event: _mean(counts) for event, counts in slot.handlers.items()},
     }

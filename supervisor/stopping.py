@@ -9,11 +9,11 @@ slot is in order, or when its time to recover is over.
 from __future__ import annotations
 
 from ..ipc.exitcodes import Cause
-from .sizing import Sizing
+from .phases import Phases
 from .states import Fork, Kill, KillStranger, Leave, Phase, Seat, Sight, TellKept
 
 
-class Stopping(Sizing):
+class Stopping(Phases):
     """What is left to do while the pool stops."""
 
     def press_on(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..ipc.cells import Part, Swept, Why
+from ..ipc.cells import Outside, Part, Swept, Why
 from ..ipc.exitcodes import Cause
 from ..ipc.ledger import C
 from ..ipc.segment import Identity
@@ -16,6 +16,13 @@ SWEPT = tuple(counter.name.lower() for counter in Swept)
 PARTS = tuple(part.name.lower() for part in Part)
 WHYS = tuple(why.name.lower() for why in Why)
 PROCESSES = ("master", "keeper", "worker", "exporter")
+DRAIN = "drain"  # a phase that the master knows of: the process was told to end
+PHASES: dict[int, str] = {
+    Outside.IMPORT: "import",
+    Outside.START: "worker_start",
+    Outside.STOP: "worker_stop",
+    Outside.END: "end",
+}
 _SEATED = ("starting", "running", "draining", "held")
 
 
@@ -77,6 +84,8 @@ class SlotView:
         set_aside: how often its memory made no sense and was begun anew.
         deferred: entries that wait for the circuit breaker of their event.
         lent: entries that waited behind a long one and were lent to other slots.
+        phase: what takes its time that is no handler, empty when nothing does; `PHASES` or drain.
+        phase_s: for how long.
         next_spawn_s: until the next process is started, None when none is due.
         wait, batch: queue wait and batch size.
         handlers: event -> handler seconds.
@@ -101,6 +110,8 @@ class SlotView:
     set_aside: int = 0
     lent: int = 0
     deferred: int = 0
+    phase: str = ""
+    phase_s: float = 0.0
     next_spawn_s: float | None = None
     wait: Counts | None = None
     batch: Counts | None = None

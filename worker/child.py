@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import setproctitle
 
 from ..ipc import exitcodes, logsink, stdio
-from ..ipc.cells import D, Desk, DeskState
+from ..ipc.cells import D, Desk, DeskState, Outside
 from ..ipc.fence import Fence
 from ..ipc.nudge import Nudge
 from ..ipc.segment import Segment
@@ -23,6 +23,7 @@ from ..ipc.slot import Slot
 from ..ipc.soundness import Unsound, check
 from ..streams.serializers import load as load_serializer
 from ..streams.wire import DescriptorsClosed
+from . import ending
 from .consumer import Consumer
 from .controls import Controls
 from .fuse import fuses
@@ -78,10 +79,12 @@ def main(birth: Birth, control_fd: int) -> int:
         The exit code; the caller ends the process with it.
     """
     source = birth.spec.source
-    controls = Controls(control_fd, deaf=birth.retire)
+    name = f"{source.instance}:{birth.slot} {source.stream}/{source.group}"
+    controls = Controls(control_fd, f"rsq: child of {name}", deaf=birth.retire)
     _die_with(birth.parent, controls)
     random.seed()
-    setproctitle.setproctitle(f"rsq: worker {source.instance}:{birth.slot} {source.stream}/{source.group}")
+    ending.disown()
+    setproctitle.setproctitle(f"rsq: worker {name}")
     holder = birth.segment.lock_slot(birth.slot)
     if holder is not None:
         log.error("slot %d is still held by process %d", birth.slot, holder)
@@ -125,9 +128,24 @@ def _sound(birth: Birth) -> Slot:
 def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
     """Recover, work until told to drain, drain."""
     handler = _load(birth)
-    handler.start()
-    if controls.is_intruder:
-        os._exit(0)
+    try:
+        _enter(slot.desk, Outside.START)
+        handler.start()
+        if controls.is_intruder:
+            os._exit(0)
+        _enter(slot.desk, Outside.NONE)
+        _handle(birth, slot, handler, controls)
+        _enter(slot.desk, Outside.STOP)
+        handler.run_stops()
+    finally:
+        if controls.is_intruder:
+            os._exit(exitcodes.NEVER_BOOTED)
+        _enter(slot.desk, Outside.END)
+        ending.end(handler, alone=os.getppid() != birth.parent)
+
+
+def _handle(birth: Birth, slot: Slot, handler: Handler, controls: Controls) -> None:
+    """Be the consumer of the slot."""
     consumer, guard = _consumer(birth, slot, handler, controls)
     if consumer.boot(first=birth.first):
         _note_boot(birth, slot)
@@ -137,7 +155,7 @@ def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
         consumer.drain()
         if guard is not None:
             guard.close()
-    handler.stop()
+    _leave(slot.desk)  # nobody is to hand entries to a process that ends
 
 
 def _recover(birth: Birth, slot: Slot, controls: Controls) -> None:
@@ -151,6 +169,7 @@ def _recover(birth: Birth, slot: Slot, controls: Controls) -> None:
         words = "slot %d is recovered by the limits of the pool, its events may have others: %s"
         log.error(words, birth.slot, error)
         handler = Handler(birth.spec.work.handler, (Route((), _nobody),))
+    _enter(slot.desk, Outside.NONE)
     consumer, guard = _consumer(birth, slot, handler, controls)
     controls.use_alarm(lambda _number, _frame: controls.stopping.append("time is up"))
     signal.setitimer(signal.ITIMER_REAL, RECOVER_S)
@@ -222,7 +241,14 @@ def _sit_down(desk: Desk) -> None:
     desk.view[D.STATE], desk.real[D.BOOTED] = DeskState.BOOTING, 0.0
     desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
     desk.view[D.LIMIT] = desk.view[D.DEFERRED] = 0
+    _enter(desk, Outside.IMPORT)
     desk.view[D.PID] = os.getpid()
+
+
+def _enter(desk: Desk, what: Outside) -> None:
+    """Note that code of the user's begins which is no handler, or that none runs any more."""
+    desk.real[D.OUTSIDE_AT] = time.monotonic()
+    desk.view[D.OUTSIDE] = what
 
 
 def _leave(desk: Desk) -> None:

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+import setproctitle
+
 from ..ipc import logsink
 
 DRAIN = b"d"
@@ -28,14 +30,15 @@ _IGNORED = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIG
 class Controls:
     """How one worker is told what to do."""
 
-    def __init__(self, control_fd: int, *, deaf: bool = False) -> None:
+    def __init__(self, control_fd: int, fork_title: str = "rsq: child", *, deaf: bool = False) -> None:
         """Take over the signals of this process.
 
         Arguments:
             control_fd: reading end of the pipe from the master; its end means the master is gone.
+            fork_title: process title of what a handler forks: else it would look like a worker.
             deaf: heed no request to stop: what this process does ends by itself, and nobody else does it.
         """
-        self._deaf = deaf
+        self._deaf, self._fork_title = deaf, fork_title
         self.stopping: list[str] = []
         self.wakes = 0  # how often the master has asked to look after closed slots
         self.control_fd = control_fd
@@ -131,6 +134,7 @@ class Controls:
         """Be nobody in a child that a handler forks: SIGTERM ends it, and its signals are not ours."""
         self.stopping.append(INTRUDER)
         signal.set_wakeup_fd(-1)
+        setproctitle.setproctitle(self._fork_title)
         if signal.getsignal(signal.SIGTERM) == self._term:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._release()

@@ -77,9 +77,13 @@ class Handler:
 
     def stop(self) -> None:
         """Run the hooks for the end of a worker, and close the event loop."""
+        self.run_stops()
+        self.close_loop()
+
+    def run_stops(self) -> None:
+        """Run the hooks for the end of a worker."""
         for hook in self.stops:
             self._call(hook)
-        self.close_loop()
 
     def close_loop(self) -> None:
         """Close the event loop of async functions; the next call of one opens another."""

@@ -1,4 +1,4 @@
-"""A child that a handler forked lives on after its worker was killed."""
+"""A child that a handler forked into a session of its own lives on after its worker was killed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def test_slot_and_stream_are_free_of_it(make_pool: Callable[..., Pool]) -> None:
             if message.data["n"] == 5:
                 pid = os.fork()
                 if not pid:
+                    os.setsid()
                     while True:
                         signal.pause()
                 ledger().set("child", pid)

@@ -36,7 +36,7 @@ def test_every_cell_has_room_in_its_row() -> None:
     assert len(W) <= Ward.SIZE
     assert K.SWEPT + len(Swept) == K.ERRORS
     assert K.ERRORS + len(Part) <= K.LOST_LINES < Keep.SIZE
-    assert max(S) == S.RESTARTS, "the counters per cause follow the last named cell"
+    assert S.RESTARTS + len(Cause) <= S.DRAINS_AT < Seat.SIZE
     assert S.RESTARTS + len(Cause) <= Seat.SIZE
 
 
@@ -51,6 +51,7 @@ def test_numbers_in_shared_memory_are_never_reused() -> None:
         "ERROR": 5,
         "RECYCLE": 6,
         "RELOAD": 7,
+        "STUCK": 8,
     }
     assert [state.name for state in sorted(SeatState)] == [
         "VACANT",

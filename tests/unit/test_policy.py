@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsq.ipc.cells import Outside
 from rsq.ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death
 from rsq.supervisor.happenings import BOOT_TRIES, RECOVER_PAUSE_S
+from rsq.supervisor.phases import DRAIN_S
 from rsq.supervisor.policy import FREEZE_S, TICK_S, begin, next_deadline, step
 from rsq.supervisor.states import (
     Action,
@@ -609,6 +611,72 @@ def test_a_wrong_configuration_recovers_nothing() -> None:
     talk = Talk(1).sees(0, held=True)
     talk.hears()
     assert talk.hears(Exited(0, EXITED + CONFIG))[-1] == Leave(CONFIG)
+
+
+# What takes long and is no handler
+
+
+@pytest.mark.parametrize("what", [Outside.FORK, Outside.IMPORT, Outside.START])
+def test_a_process_that_does_not_start_is_told_and_then_killed(what: Outside) -> None:
+    """Its predecessor's death stays explained; the next one starts after a pause, as after any failure."""
+    talk = Talk(1, start_s=30.0)
+    talk.hears()
+    talk.sees(0, outside=what, outside_at=talk.now, running=True)
+    for _ in range(10):
+        talk.hears(after=1.0)
+    assert talk.said == []
+    talk.hears(after=1.5)
+    assert "after 10 s; killed after 30 s (--start-timeout)" in talk.said[0]
+    for _ in range(19):
+        assert talk.hears(after=1.0) == []
+    assert talk.hears(after=1.0) == [Kill(0, Cause.STUCK, explain=False)]
+    assert talk.sees(0, running=False, outside=Outside.NONE).hears(Exited(0, KILLED))
+    assert talk.state.seats[0].boot_failures == 1
+
+
+@pytest.mark.parametrize("what", [Outside.STOP, Outside.END])
+def test_a_process_that_does_not_end_is_killed_and_replaced(what: Outside) -> None:
+    talk = running(1, max_messages=1, end_s=3.0).sees(0, finished=5)
+    assert talk.hears() == [Drain(0)]
+    talk.sees(0, outside=what, outside_at=talk.now, booted=False)
+    for _ in range(3):
+        assert talk.hears(after=1.0) == []
+    assert talk.hears(after=1.0) == [Kill(0, Cause.STUCK)]
+    talk.sees(0, outside=Outside.NONE)
+    assert talk.hears(Exited(0, KILLED)) == [ended(0, Cause.STUCK, KILLED), Fork(0)]
+    assert "died" not in " ".join(talk.said)
+
+
+def test_time_that_the_master_slept_through_is_not_counted() -> None:
+    talk = running(1, max_messages=1, end_s=3.0).sees(0, finished=5)
+    talk.hears()
+    talk.sees(0, outside=Outside.END, outside_at=talk.now)
+    talk.hears(after=1.0)
+    assert talk.hears(after=100.0) == []
+    assert talk.hears(after=1.0) == []
+
+
+def test_a_hook_that_begins_after_another_has_its_own_time() -> None:
+    talk = running(1, max_messages=1, end_s=3.0).sees(0, finished=5)
+    talk.hears()
+    for what in (Outside.STOP, Outside.END):
+        talk.sees(0, outside=what, outside_at=talk.now)
+        for _ in range(3):
+            assert talk.hears(after=1.0) == []
+
+
+def test_a_drain_without_a_handler_that_does_not_end_is_killed() -> None:
+    """Our own code hangs; while a handler runs, only its own limit counts."""
+    talk = running(1, max_messages=1).sees(0, finished=5).runs(0)
+    talk.hears()
+    for _ in range(int(DRAIN_S) + 2):
+        assert talk.hears(after=1.0) == []
+    assert [words for words in talk.said if "still runs; it may run without a limit" in words]
+    assert len(talk.said) == 3, "it is said once, after the start and the reason"
+    talk.sees(0, running=False)
+    for _ in range(int(DRAIN_S)):
+        assert talk.hears(after=1.0) == []
+    assert talk.hears(after=1.0) == [Kill(0, Cause.STUCK)]
 
 
 def test_a_worker_of_a_former_master_may_finish_before_the_lease_goes() -> None:
