@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from .cells import CHARGED, D, S, W
+from .cells import CHARGED, D, K, S, W
 from .journal import JOURNAL_MAX, Batch, Kind, Outcome, Waiting
 from .ledger import EVENTS_MAX, INDEX_BITS, TURN_BITS
 from .segment import Segment
@@ -72,6 +72,8 @@ def mend_header(segment: Segment) -> list[str]:
     for name, cells in (("pool", segment.pool), ("keep", segment.keep)):
         for at, value in enumerate(cells.view.tolist()):
             real = cells.real[at]
+            if name == "keep" and at == K.TOKEN:
+                continue  # random: without it the pool would wait until its own lease has run out
             if value > GROWING_MAX and not 0 < abs(real) < _SECONDS_MAX:
                 cells.view[at] = 0
                 mended.append(f"{name} cell {at}: {value}")

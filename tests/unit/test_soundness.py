@@ -15,7 +15,7 @@ import pytest
 
 from rsq.ipc import aside
 from rsq.ipc.breakers import Row
-from rsq.ipc.cells import D, P, PoolState, S
+from rsq.ipc.cells import D, K, P, PoolState, S
 from rsq.ipc.exitcodes import Cause
 from rsq.ipc.journal import Kind, Outcome
 from rsq.ipc.ledger import C
@@ -180,7 +180,9 @@ def test_what_we_write_is_sound(segment: Segment) -> None:
     for number in range(SLOTS):
         check(segment.slot(number))
     check(Slot(memoryview(bytearray(SLOT_SIZE))))
+    segment.keep.view[K.TOKEN] = (1 << 63) - 7  # random: it is the right to go on with the lease
     assert mend_header(segment) == []
+    assert segment.keep.view[K.TOKEN] == (1 << 63) - 7
     slot = segment.slot(0)
     for kind in Kind:
         slot.journal.open([b"1-0", b"2-0"], [1, 1], kind)
