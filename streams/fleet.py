@@ -13,6 +13,7 @@ from typing import Any
 
 IDLE, BUSY, DOWN = "idle", "busy", "down"  # what a slot is doing
 PAUSE = "pause"
+NAMES = 2  # how this version names keys, see `keys`; reports of versions before do not say
 
 
 def drain_order(instance: str) -> str:
@@ -42,6 +43,7 @@ class Report:
         trouble: what of the keeper's work cannot be done for now -> why, in words.
         lost: entries that its slots have lost, as long as its memory remembers.
         lost_at: when that was last seen to grow, Unix seconds; 0: never.
+        names: how its version names keys.
     """
 
     host: str
@@ -56,6 +58,7 @@ class Report:
     trouble: dict[str, str] = field(default_factory=dict)
     lost: int = 0
     lost_at: float = 0.0
+    names: int = NAMES
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -73,6 +76,7 @@ def report(raw: bytes) -> Report | None:
             float(values.get("rate", 0)), float(values.get("busy", 0)),
             {str(part): str(words) for part, words in values.get("trouble", {}).items()},
             int(values.get("lost", 0)), float(values.get("lost_at", 0)),
+            int(values.get("names", 1)),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -115,6 +115,7 @@ class Pusher:
             raise ValueError(f"on_full={on_full!r} needs maxlen: how many entries may be unread")
         if exact and (maxlen is None or on_full != "trim"):
             raise ValueError("exact is a way to trim: it needs maxlen, and on_full='trim'")
+        keys.refuse_ours(stream)
         self.stream, self.meter, self._server = stream, Meter(), server
         self._encode = serializers.load(serializer, allow_pickle=allow_pickle).encode
         self._most, self._blocks, self._block_s = maxlen or 0, on_full == "block", block_s

@@ -148,8 +148,9 @@ class Fleet:
         found = target(server) if isinstance(server, str) else server
         self.server, self.stream, self.group = found.for_key(stream), stream, group
         self.dlq = dlq or keys.dead_letter(stream, cluster=found.cluster)
+        keys.refuse_ours(stream)
         if found.cluster:
-            keys.refuse_scattered(stream, group, self.dlq)
+            keys.refuse_scattered(stream, self.dlq)
         self._client = client(self.server, timeout_s=timeout_s, name="rsq")
         self._asker = Asker(self._client)
         self._orders = Orders(self._client, stream, group)

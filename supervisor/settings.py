@@ -112,8 +112,10 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         raise ValueError("--backoff-max must not be smaller than --backoff-base")
     server = target(redis_url(values["redis"], values["redis_file"])).for_key(stream)
     dlq = values["dlq"] or keys.dead_letter(stream, cluster=server.cluster)
+    for name in (stream, dlq):
+        keys.refuse_ours(name)
     if server.cluster:
-        keys.refuse_scattered(stream, group, dlq)
+        keys.refuse_scattered(stream, dlq)
     source = Source(server, stream, group, instance, values["start_id"], dlq)
     if source.dlq == stream:
         raise ValueError(

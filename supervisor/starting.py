@@ -13,8 +13,8 @@ from ..ipc import exitcodes, stdio
 from ..ipc.segment import Segment, SegmentError
 from ..ipc.soundness import Unsound, mend_header
 from ..ipc.soundness import check as look_over
-from ..streams import embedded
-from ..streams.connection import RedisError, Target, explain, permanent, probe
+from ..streams import embedded, older
+from ..streams.connection import RedisError, Target, client, explain, permanent, probe
 from ..streams.trouble import misplaced
 from ..worker.handler import Handler, load
 from ..worker.ways import Ways
@@ -58,6 +58,7 @@ def start(pool: settings.Pool, link: Link | None) -> int:
         server = None if legacy or link else embedded_server(pool.spec.source.target)
         if legacy is None:
             _probe(pool)
+            _refuse_older(pool)
             if link is not None and not link.prepared():
                 raise SystemExit(exitcodes.UNAVAILABLE)
     except BaseException:
@@ -205,3 +206,26 @@ def _probe(pool: settings.Pool) -> None:
         if permanent(error) or misplaced(error, source.target):
             raise ValueError(f"stream {source.stream}: {words}") from None
         log.warning("%s; waiting for it", words)
+
+
+def _refuse_older(pool: settings.Pool) -> None:
+    """Make sure that no pool of an older version works there under other names of keys.
+
+    Raises:
+        failing.Failure: one may; a service manager tries again until it has ended.
+    """
+    source = pool.spec.source
+    server = client(source.target, timeout_s=_PROBE_S, name="rsq: probe")
+    try:
+        found = older.pools(server, source.stream, source.group)
+    except RedisError:
+        return  # the workers wait for it, and say so
+    finally:
+        server.close()
+    if found:
+        raise failing.Failure(
+            f"stream {source.stream}, group {source.group}: pools of an older version may work there, which"
+            f" name its keys differently and would run its entries again: {', '.join(found[:5])}: end or"
+            " upgrade them first, see docs/topologies.md, names of streams",
+            exitcodes.UNAVAILABLE,
+        )

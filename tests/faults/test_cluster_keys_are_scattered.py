@@ -26,8 +26,7 @@ HANDLER = """
     [
         (("--dlq", "events:dlq"), "--dlq events:dlq is in another hash slot"),
         (("--dlq", "{other}:dlq"), "choose {events}:dlq"),
-        (("--stream", "a}b"), "give it a hash tag"),
-        (("--stream", "a{}b", "--dlq", "a{}b:dlq"), "give it a hash tag"),
+        (("--stream", "a{}b", "--dlq", "a{}b:dlq"), "choose {3991}:a{}b.dlq"),
     ],
 )
 def test_refused_before_anything_is_read(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
