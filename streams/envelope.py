@@ -105,7 +105,10 @@ class Envelope:
         Raises:
             DecodeError: it is another envelope, or a damaged one.
         """
-        return Content(None, {text(fields[at]): text(fields[at + 1]) for at in range(0, len(fields), 2)})
+        found: dict[str, str] = {}
+        for at in range(0, len(fields), 2):
+            found.setdefault(text(fields[at]), text(fields[at + 1]))
+        return Content(None, found)
 
     def event(self, fields: Raw) -> bytes | None:
         """Return the name of the event, None without one."""

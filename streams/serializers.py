@@ -1,21 +1,20 @@
 """What turns a value into the bytes of a message and back.
 
-    json          orjson; what orjson refuses or would write as null goes through the standard library
+    json          written by orjson, read by msgspec; what they refuse goes through the standard library
     msgpack       bytes stay bytes, text stays text
     raw           bytes as they are; text is written as UTF-8
     pickle        runs code from the message when it is read: only with `allow_pickle`
     module:Class  yours, made once without arguments; anything with `encode` and `decode`
 
-Integers of more than 64 bits are written to JSON as they are, but read as floats: orjson does so without a
-word, and looking for them would cost every message most of its decoding again. Send them as text.
+What was pushed is what a handler gets, or it is refused, or it is converted as the tables in docs/messages.md
+say, which a test reads: never another value without a word. JSON is not read by orjson because it makes
+floats of integers beyond 64 bits.
 
 Decoding runs once per message in the hot loop, which keeps `quick` of the serializer in a local variable: a
-plain function, for json `orjson.loads` itself.
+plain function, for json `msgspec.json.decode` itself.
 """
 
 import importlib
-import json
-import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,11 @@ from functools import reduce
 from typing import Any, Protocol
 
 import msgpack
-import orjson
+import msgspec
+
+from . import jsontext
+
+REFUSED = (ValueError, msgspec.MsgspecError)  # some versions of msgspec have errors that are no ValueError
 
 
 class Serializer(Protocol):
@@ -62,8 +65,8 @@ def load(name: str, *, allow_pickle: bool = False) -> Serializer:
 
 
 def quick(serializer: Serializer) -> Callable[[bytes], Any]:
-    """What decodes nearly all payloads; where it raises ValueError, `decode` has the last word."""
-    return _orjson_loads if serializer is _BUILT_IN["json"] else serializer.decode
+    """What decodes nearly all payloads; where it raises one of `REFUSED`, `decode` has the last word."""
+    return jsontext.quick if serializer is _BUILT_IN["json"] else serializer.decode
 
 
 def _import(name: str) -> Serializer:
@@ -78,48 +81,6 @@ def _import(name: str) -> Serializer:
         if not callable(getattr(serializer, method, None)):
             raise ValueError(f"serializer {name}: it has no method {method!r}")  # noqa: TRY004 - a setting
     return serializer
-
-
-def _json_encode(value: Any) -> bytes:
-    try:
-        data = orjson.dumps(value)
-    except TypeError:
-        return _json_encode_slowly(value)
-    # orjson writes NaN and the infinities as null: a message must not lose them without a word.
-    if b"null" in data and _has_odd_number(value):
-        return _json_encode_slowly(value)
-    return data
-
-
-def _json_encode_slowly(value: Any) -> bytes:
-    # Big integers, NaN, keys that are not text, lone surrogates; what only orjson knows (dates, dataclasses,
-    # UUIDs) is asked of it one by one.
-    return json.dumps(value, separators=(",", ":"), default=_plain).encode()
-
-
-def _plain(value: Any) -> Any:
-    return orjson.loads(orjson.dumps(value))
-
-
-def _has_odd_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(_has_odd_number, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_odd_number, value))
-    return False
-
-
-def _json_decode(data: bytes) -> Any:
-    try:
-        return _orjson_loads(data)
-    except ValueError:
-        # Strictly UTF-8: given bytes, the standard library would also guess at UTF-16.
-        return json.loads(str(data, "utf-8"))
-
-
-_orjson_loads = orjson.loads
 
 
 def _msgpack_encode(value: Any) -> bytes:
@@ -140,7 +101,7 @@ def _raw_encode(value: Any) -> bytes:
 
 
 _BUILT_IN: dict[str, Serializer] = {
-    "json": _Pair(_json_encode, _json_decode),
+    "json": _Pair(jsontext.encode, jsontext.decode),
     "msgpack": _Pair(_msgpack_encode, _msgpack_decode),
     "raw": _Pair(_raw_encode, bytes),
     "pickle": _Pair(pickle.dumps, pickle.loads),

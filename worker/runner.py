@@ -26,7 +26,7 @@ from ..ipc.slot import Slot
 from ..streams.entry import DecodeError, Message, Raw
 from ..streams.envelope import ENVELOPES
 from ..streams.group import Group
-from ..streams.serializers import Serializer, quick
+from ..streams.serializers import REFUSED, Serializer, quick
 from .alarm import Alarm
 from .books import Books
 from .calls import Calls
@@ -174,7 +174,7 @@ class Runner:
                 if fields[0] == first:
                     try:
                         message.data = quickly(fields[1])
-                    except ValueError:
+                    except REFUSED:
                         if quickly == decode:  # it has had the last word
                             raise
                         message.data = decode(fields[1])
