@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import keys
+from .bounds import DELAY_MAX_S
 from .durations import Duration, seconds
 from .group import pack
 
-_LONGEST_S = 3653 * 86400.0
 _SCRIPT = Path(__file__).with_name("scripts").joinpath("once.lua").read_bytes()
 
 
@@ -30,7 +30,7 @@ def lasting_s(duration: Duration) -> float:
     if not duration:
         return 0.0
     found = seconds(duration)
-    if found > _LONGEST_S:
+    if found > DELAY_MAX_S:
         raise ValueError(f"{duration} is longer than ten years")
     return found
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from redis.exceptions import RedisError, ResponseError
 
 from . import frames, keys, serializers
+from .bounds import COUNT_MAX, SECONDS_MAX, TIMEOUT_LEAST_S, number, whole
 from .durations import Duration, seconds
 from .frames import Frame
 from .lanes import Lanes
@@ -107,8 +108,8 @@ class Pusher:
         Raises:
             ValueError: one line about what is wrong.
         """
-        if maxlen is not None and maxlen < 1:
-            raise ValueError(f"maxlen must be at least 1, not {maxlen}")
+        if maxlen is not None:
+            maxlen = _at_least_1("maxlen", maxlen)
         if on_full not in ("trim", "reject", "block"):
             raise ValueError(f"on_full is trim, reject or block, not {on_full!r}")
         if maxlen is None and on_full != "trim":
@@ -119,7 +120,8 @@ class Pusher:
         self.stream, self.meter, self._server = stream, Meter(), server
         self._encode = serializers.load(serializer, allow_pickle=allow_pickle).encode
         self._most, self._blocks, self._block_s = maxlen or 0, on_full == "block", block_s
-        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._timeout_s = number(timeout_s, TIMEOUT_LEAST_S, SECONDS_MAX)
+        self._patience_s = patience_s
         self._rule = (
             b"free" if maxlen is None else b"unread" if on_full != "trim" else b"=" if exact else b"~"
         )
@@ -159,8 +161,7 @@ class Pusher:
         Raises:
             ValueError: a batch has no size.
         """
-        if size < 1:
-            raise ValueError(f"batch must be at least 1, not {size}")
+        size = _at_least_1("batch", size)
         frame = Frame(event, traceparent, keyed=key is not None)
         return Batches(frame, self._encode, key, size, self._add)
 
@@ -332,6 +333,13 @@ class Pusher:
 def _stays(error: RedisError) -> bool:
     """Tell whether the same address would say the same again: another has to be found."""
     return permanent(error) or code(error) in ("MOVED", "ASK")
+
+
+def _at_least_1(what: str, value: object) -> int:
+    try:
+        return whole(value, 1, COUNT_MAX)
+    except ValueError as error:
+        raise ValueError(f"{what} must be at least 1: {error}") from None
 
 
 def remembered(stream: Any, timeout_s: float) -> int | None:

@@ -14,6 +14,7 @@ from ..streams.connection import RedisError, Target
 from ..streams.producer import PushError
 from .bench import BATCHES, DEFAULT_BATCH, Rate, Tell, Wanted, best_of, opened, suits
 from .failing import failure
+from .numbertypes import Number, Whole
 from .options import server_of, server_options
 from .printable import json_text
 
@@ -24,25 +25,25 @@ _BUSY = 0.9  # of a core: a server runs commands on one
 @click.command("bench")
 @server_options
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Of each pool that is tried."
+    "--workers", type=Whole(1, 64), default=1, show_default=True, help="Of each pool that is tried."
 )
 @click.option(
     "--messages",
-    type=click.IntRange(1, 10**7),
+    type=Whole(1, 10**7),
     default=200_000,
     show_default=True,
     help="To fill the stream with.",
 )
 @click.option(
     "--payload-size",
-    type=click.IntRange(11, 10**6),
+    type=Whole(11, 10**6),
     default=100,
     show_default=True,
     help="Bytes of JSON in each.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 600),
+    type=Number(0.1, 600),
     default=3.0,
     show_default=True,
     help="Longest time for one setting.",

@@ -14,6 +14,7 @@ from ..streams.envelope import ENVELOPES
 from ..worker.ways import UNKNOWN
 from . import checkup, entry, failing, logs, reexec, root, roster, settings, starting, tomlfile
 from .link import Link
+from .numbertypes import Number, Whole
 
 _TABLES, _ARGUMENTS = "rsq.tables", "rsq.arguments"  # what a context remembers
 
@@ -53,7 +54,7 @@ def _option(*names: str, **values: Any) -> Callable[[_F], _F]:
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_SECONDS = click.FloatRange(min=0, max=10**9)
+_SECONDS = Number()
 
 
 @click.command(
@@ -85,19 +86,19 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option(
     "--scale-target",
-    type=click.FloatRange(0.1, 10**6),
+    type=Number(0.1, 10**6),
     default=30.0,
     help="Seconds in which a backlog should be cleared; with --workers MIN-MAX.",
 )
 @_option(
     "--scale-step",
-    type=click.IntRange(1, 4096),
+    type=Whole(1, 4096),
     default=4,
     help="Most workers that one change adds or takes away.",
 )
 @_option(
     "--scale-cooldown",
-    type=click.FloatRange(0, 10**6),
+    type=Number(0, 10**6),
     default=10.0,
     help="Least seconds between two changes.",
 )
@@ -141,7 +142,7 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option(
     "--max-attempts",
-    type=click.IntRange(1, 10**6),
+    type=Whole(1, 10**6),
     default=3,
     help="Starts of the handler before an entry is dead.",
 )
@@ -160,28 +161,26 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option(
     "--batch-max",
-    type=click.IntRange(1, settings.BATCH_LIMIT),
+    type=Whole(1, settings.BATCH_LIMIT),
     default=500,
     help="Most entries read at once.",
 )
-@_option(
-    "--batch-ms", type=click.FloatRange(1, 60_000), default=50.0, help="Milliseconds of work to read at once."
-)
+@_option("--batch-ms", type=Number(1, 60_000), default=50.0, help="Milliseconds of work to read at once.")
 @_option(
     "--block-ms",
-    type=click.IntRange(10, 600_000),
+    type=Whole(10, 600_000),
     default=5000,
     help="Milliseconds a read waits for entries.",
 )
 @_option(
     "--lease",
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     default=15.0,
     help="Seconds without a sign of a host until others take over its entries; handlers may run longer.",
 )
 @_option(
     "--consumer-ttl",
-    type=click.FloatRange(1, 10**9),
+    type=Number(1, 10**9),
     default=3600.0,
     help="Seconds after which an idle consumer of no living pool is removed, and what it holds taken over.",
 )
@@ -204,26 +203,26 @@ _SECONDS = click.FloatRange(min=0, max=10**9)
 )
 @_option(
     "--reload-timeout",
-    type=click.FloatRange(1, 86400),
+    type=Number(1, 86_400),
     default=60.0,
     help="Seconds for new code to be imported and checked before a reload.",
 )
 @_option(
     "--start-timeout",
-    type=click.FloatRange(0.1, 10**6),
+    type=Number(0.1, 10**6),
     default=settings.START_S,
     help="Seconds for worker_start hooks, and for the import with --no-preload; then the worker is killed.",
 )
 @_option(
     "--end-timeout",
-    type=click.FloatRange(0.1, 10**6),
+    type=Number(0.1, 10**6),
     default=None,
     shown="--drain-timeout, 30 at most",
     help="Seconds for worker_stop hooks, and for exit functions and threads; then the worker is killed.",
 )
 @_option(
     "--max-messages",
-    type=click.IntRange(min=0),
+    type=Whole(),
     default=0,
     help="Replace a worker after about so many; 0: never.",
 )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 from ..streams import acl, keys
 from ..streams import pending as entries
 from ..streams.asking import Asker
+from ..streams.bounds import SECONDS_MAX, TIMEOUT_LEAST_S, number
 from ..streams.connection import RedisError, Target, client, explain, target
 from ..streams.deadletter import DeadLetters
 from ..streams.orders import WORKERS_MAX, Order, Orders
@@ -110,7 +111,7 @@ class Ordered:
             NotInTime: it is not done yet; the order stands.
             redis.exceptions.RedisError: the server cannot be asked; the order stands.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + number(timeout_s, 0, SECONDS_MAX)
         while words := self.left():
             if timeout_s and time.monotonic() > deadline:
                 raise NotInTime(f"not done after {timeout_s:g} s, the order stands: {words}")
@@ -151,6 +152,7 @@ class Fleet:
         keys.refuse_ours(stream)
         if found.cluster:
             keys.refuse_scattered(stream, self.dlq)
+        timeout_s = number(timeout_s, TIMEOUT_LEAST_S, SECONDS_MAX)
         self._client = client(self.server, timeout_s=timeout_s, name="rsq")
         self._asker = Asker(self._client)
         self._orders = Orders(self._client, stream, group)

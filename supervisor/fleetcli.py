@@ -22,6 +22,7 @@ from .failing import Failure, failure, tell
 from .fleet import Fleet, FleetError, NoBreaker, NoGroup, NoInstance, Ordered
 from .fleetboard import many
 from .fleetwatch import show
+from .numbertypes import Number, Whole
 from .options import given, group_options, server_of, server_options
 from .printable import json_text, one_line
 from .runtime import runtime_dirs
@@ -85,18 +86,18 @@ def status(
 @click.command()
 @group_options
 @_dlq
-@click.option("--max-lag", type=click.IntRange(min=0), help="Most entries unread.")
-@click.option("--max-pending", type=click.IntRange(min=0), help="Most entries pending.")
+@click.option("--max-lag", type=Whole(), help="Most entries unread.")
+@click.option("--max-pending", type=Whole(), help="Most entries pending.")
 @click.option(
     "--max-idle",
-    type=click.FloatRange(min=0),
+    type=Number(),
     metavar="SECONDS",
     help="Longest that a pending entry may go untouched.",
 )
-@click.option("--max-dlq", type=click.IntRange(min=0), help="Most entries in the dead-letter stream.")
+@click.option("--max-dlq", type=Whole(), help="Most entries in the dead-letter stream.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Number(0.1),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -134,12 +135,12 @@ def check(
 @click.option("--consumer", help="Only what this one owns, such as web-1:0.")
 @click.option(
     "--min-idle",
-    type=click.FloatRange(min=0),
+    type=Number(),
     default=0.0,
     metavar="SECONDS",
     help="Only what nobody has touched for so long.",
 )
-@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="At most; 0 is all.")
+@click.option("--limit", type=Whole(), default=50, show_default=True, help="At most; 0 is all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def pending(
     consumer: str | None, min_idle: float, limit: int, as_json: bool, stream: str, group: str, **place: Any
@@ -166,7 +167,7 @@ def pending(
 _wait = click.option("--wait", is_flag=True, help="Return only when it is done everywhere.")
 _timeout = click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(),
     default=300.0,
     show_default=True,
     metavar="SECONDS",

@@ -26,6 +26,7 @@ from .breakercli import breaker
 from .failing import Failure, failure, run, tell
 from .fleet import Fleet
 from .granting import acl_command
+from .numbertypes import Whole
 from .options import server_of, server_options
 from .printable import one_line
 from .scalecli import scale
@@ -90,7 +91,7 @@ def _choice_options(command: Command) -> Command:
     metavar="DURATION",
     help="For so long (1h) nothing else of this key is pushed: prints the id of the first.",
 )
-@click.option("--maxlen", type=click.IntRange(min=1), help="A limit for the stream; see --on-full.")
+@click.option("--maxlen", type=Whole(1), help="A limit for the stream; see --on-full.")
 @click.option(
     "--on-full",
     type=click.Choice(["trim", "reject", "block"]),
@@ -140,7 +141,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_letter_options
 @click.option("--reason", help="Only of this reason; crash means every crash.")
-@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="At most; 0 is all.")
+@click.option("--limit", type=Whole(), default=50, show_default=True, help="At most; 0 is all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with all fields.")
 def list_letters(reason: str | None, limit: int, as_json: bool, **place: str) -> None:
     """List dead letters, the newest first."""

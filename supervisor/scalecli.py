@@ -13,6 +13,7 @@ from ..streams.survey import Survey
 from .failing import tell
 from .fleetboard import many
 from .fleetcli import _await, _fleet, _timeout, _wait
+from .numbertypes import Number, Whole
 from .options import group_options
 from .printable import json_text, one_line
 from .suggesting import Suggestion
@@ -32,17 +33,15 @@ AUTO = "auto"
 )
 @click.option(
     "--target",
-    type=click.FloatRange(min=0.1),
+    type=Number(0.1),
     envvar="RSQ_SCALE_TARGET",
     default=30.0,
     show_default=True,
     metavar="SECONDS",
     help="In which the backlog should be cleared; with --suggest.",
 )
-@click.option(
-    "--least", type=click.IntRange(min=0), default=0, show_default=True, help="Fewest workers to suggest."
-)
-@click.option("--most", type=click.IntRange(min=1), help="Most workers to suggest.")
+@click.option("--least", type=Whole(), default=0, show_default=True, help="Fewest workers to suggest.")
+@click.option("--most", type=Whole(1), help="Most workers to suggest.")
 @click.option("--json", "as_json", is_flag=True, help="The suggestion as one JSON object.")
 def scale(
     workers: str | None,

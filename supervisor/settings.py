@@ -13,6 +13,7 @@ from typing import Any
 from ..ipc.journal import JOURNAL_MAX
 from ..ipc.segment import CAPACITY, Identity
 from ..streams import keys, serializers
+from ..streams.bounds import number, shown
 from ..streams.connection import target
 from ..streams.once import lasting_s
 from ..streams.orders import WORKERS_MAX
@@ -23,8 +24,9 @@ from .states import Rules
 RECOVER_S = 10.0  # for one slot of a pool that stops, see `stopping`: more than its process takes of itself
 _IMPORT_S = 20.0  # what it may take longer where it imports the handler
 START_S = 120.0  # of an import, and of worker_start hooks, in a worker
+SIZE_MAX = 2.0**60
 DEFAULT_METRICS = "127.0.0.1:9464"
-_START_ID = re.compile(r"\$|\d+(-\d+)?")
+_START_ID = re.compile(r"\$|\d{1,20}(-\d{1,20})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,10 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
     for name, value in (("--stream", stream), ("--group", group), ("--instance", instance)):
         if not value or "\0" in value:
             raise ValueError(f"{name} must not be empty")
-    if not _START_ID.fullmatch(values["start_id"]):
+    parts = values["start_id"].split("-")
+    if not _START_ID.fullmatch(values["start_id"]) or any(
+        int(part) >= 2**64 for part in parts if part != "$"
+    ):
         raise ValueError(
             f"--start-id is 0, $ or an entry id such as 1526919030474-55, not {values['start_id']!r}"
         )
@@ -244,7 +249,10 @@ def size(words: str, option: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", words.strip(), re.IGNORECASE)
     if not match:
         raise ValueError(f"{option} {words!r} is no size: write for example 200M")
-    return int(float(match[1]) * 1024 ** ("", "K", "M", "G").index(match[2].upper()))
+    try:
+        return int(number(float(match[1]) * 1024 ** ("", "K", "M", "G").index(match[2].upper()), 0, SIZE_MAX))
+    except ValueError:
+        raise ValueError(f"{option} {shown(words)} is more than an exbibyte") from None
 
 
 BATCH_LIMIT = JOURNAL_MAX

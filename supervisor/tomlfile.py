@@ -28,7 +28,7 @@ def read(path: str, known: Collection[str]) -> tuple[Table, list[Table]]:
         values = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--config {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise ValueError(f"--config {path} is not TOML: {error}") from None
     tables = values.pop("pool", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

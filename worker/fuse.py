@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..ipc.breakers import NAME_MAX, ROWS, Row
+from ..streams.bounds import COUNT_MAX, SECONDS_MAX, shown
 from ..streams.durations import Duration, seconds
 from . import breaker
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 WhileOpen = Literal["defer", "pause", "dead-letter"]
 _LIMIT_LEAST_S = 60.0
-_SECONDS_MAX = 10**9
 # Between the end of a handler's time and what its process's successor has to say about it.
 _MARGIN_S = 10.0
 
@@ -46,14 +46,14 @@ class Breaker:
             ValueError: they make no sense; one line.
         """
         for what, count in (("failures", self.failures), ("successes", self.successes)):
-            if type(count) is not int:
-                raise ValueError(f"{what} is a number, not {count!r}")
+            if type(count) is not int or count > COUNT_MAX:
+                raise ValueError(f"{what} is a number, not {shown(count)}")
         try:
             window_s, reset_s = seconds(self.window), seconds(self.reset)
-        except TypeError as error:
+        except ValueError as error:
             raise ValueError(f"window and reset are durations: {error}") from error
-        if max(window_s, reset_s) > _SECONDS_MAX:
-            raise ValueError(f"window and reset are at most {_SECONDS_MAX} s")
+        if max(window_s, reset_s) > SECONDS_MAX:
+            raise ValueError(f"window and reset are at most {SECONDS_MAX:.0f} s")
         if self.while_open not in (words := get_args(WhileOpen)):
             raise ValueError(f"while_open is one of {', '.join(words)}, not {self.while_open!r}")
         window_ms, reset_ms = max(1, round(1000 * window_s)), max(1, round(1000 * reset_s))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from ..ipc.journal import JOURNAL_MAX
+from ..streams.bounds import SECONDS_MAX, number, shown
 from ..streams.durations import Duration
 from ..streams.once import lasting_s
 from .fuse import Breaker, check_breakers
@@ -15,7 +15,6 @@ from .signature import HandlerError, check, is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTEMPTS_MAX = 10**6
-_SECONDS_MAX = 10**9
 GATHER = "__rsq_gather__"  # attribute of a function that takes a list of messages wherever it is put
 
 
@@ -248,9 +247,9 @@ def check_gather(gather: Gather | None, name: str) -> None:
     if gather is None:
         return
     if not (type(gather.size) is int and 1 <= gather.size <= JOURNAL_MAX):
-        raise HandlerError(f"{name}: size is a number from 1 to {JOURNAL_MAX}, not {gather.size!r}")
+        raise HandlerError(f"{name}: size is a number from 1 to {JOURNAL_MAX}, not {shown(gather.size)}")
     if not is_seconds(gather.wait_s):
-        raise HandlerError(f"{name}: wait is a number of seconds, not {gather.wait_s!r}")
+        raise HandlerError(f"{name}: wait is a number of seconds, not {shown(gather.wait_s)}")
 
 
 def check_limits(limits: Limits, name: str) -> None:
@@ -261,17 +260,17 @@ def check_limits(limits: Limits, name: str) -> None:
     """
     most = limits.max_attempts
     if most is not None and not (type(most) is int and 1 <= most <= _ATTEMPTS_MAX):
-        raise HandlerError(f"{name}: max_attempts is a number from 1 to {_ATTEMPTS_MAX}, not {most!r}")
+        raise HandlerError(f"{name}: max_attempts is a number from 1 to {_ATTEMPTS_MAX}, not {shown(most)}")
     for what, value in (("timeout", limits.timeout), ("soft_timeout", limits.soft_timeout)):
         if value is not None and not is_seconds(value):
-            raise HandlerError(f"{name}: {what} is a number of seconds, 0 for none, not {value!r}")
+            raise HandlerError(f"{name}: {what} is a number of seconds, 0 for none, not {shown(value)}")
     if limits.backoff is not None:
         match limits.backoff:
             case (base, most_s) if is_seconds(base) and is_seconds(most_s) and base <= most_s:
                 pass
             case _:
                 words = "backoff is (first, most) in seconds, the second not smaller"
-                raise HandlerError(f"{name}: {words}, not {limits.backoff!r}")
+                raise HandlerError(f"{name}: {words}, not {shown(limits.backoff)}")
     if limits.once is not None:
         try:
             lasting_s(limits.once)
@@ -288,6 +287,10 @@ def check_limits(limits: Limits, name: str) -> None:
 
 def is_seconds(value: object) -> bool:
     """Tell whether this can be a time: a finite number, not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and 0 <= value <= _SECONDS_MAX
+    try:
+        number(value, 0.0, SECONDS_MAX)
+    except ValueError:
+        return False
+    return True

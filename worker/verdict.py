@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
 from ..ipc.exitcodes import Cause, Death
 from ..ipc.journal import Outcome
+from ..streams.bounds import DELAY_MAX_S, shown, span_s
 from ..streams.entry import DecodeError
 from .spec import Retries
+
+Delay = float | Decimal | Fraction | timedelta
 
 
 class Retry(Exception):
@@ -20,12 +27,25 @@ class Retry(Exception):
     It counts as an attempt like any failure; without a delay the usual backoff applies.
     """
 
-    def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
-        """Give a reason for the log and a delay in seconds."""
+    delay: Delay | None = None
+
+    def __init__(self, reason: str = "", *, delay: Delay | None = None) -> None:
+        """Give a reason for the log, and a delay: seconds or a timedelta, up to ten years.
+
+        Raises:
+            ValueError: there is no such delay. In a handler that is a failure like any other: the entry is
+                tried again after the usual backoff.
+        """
         super().__init__(reason)
-        if delay is not None and not delay >= 0:
-            raise ValueError(f"a delay of {delay!r} s is not possible")
-        self.delay = delay
+        if delay is not None:
+            self.delay = _delay_s(delay)
+
+
+def _delay_s(delay: object) -> float:
+    try:
+        return span_s(delay, 0.0, DELAY_MAX_S)
+    except ValueError:
+        raise ValueError(f"a delay of {shown(delay)} s is not possible") from None
 
 
 class Reject(Exception):
@@ -137,7 +157,8 @@ def judge(error: BaseException, attempt: int, retries: Retries, draw: Callable[[
     if attempt >= retries.max_attempts:
         return Verdict(Outcome.DEAD_MAX_ATTEMPTS, "max_attempts")
     if isinstance(error, Retry) and error.delay is not None:
-        return Verdict(Outcome.WAITING, delay_s=error.delay)
+        with contextlib.suppress(ValueError):  # of a class of the user's, or set later; `describe` says it
+            return Verdict(Outcome.WAITING, delay_s=_delay_s(error.delay))
     return Verdict(Outcome.WAITING, delay_s=backoff_s(attempt, retries, draw))
 
 
@@ -165,6 +186,11 @@ def describe(error: BaseException) -> str:
     except BaseException as worse:  # user code runs in __str__
         words = f"<its text cannot be made: {type(worse).__name__}>"
     name = type(error).__name__
+    if isinstance(error, Retry) and error.delay is not None:
+        try:
+            _delay_s(error.delay)
+        except ValueError as worse:
+            words = f"{words} ({worse}; the backoff applies)".strip()
     return f"{name}: {words}" if words else name
 
 

@@ -31,6 +31,7 @@ OWNERS = {
         "supervisor/failing.py",
         "supervisor/scalecli.py",
         "supervisor/granting.py",
+        "supervisor/numbertypes.py",
     },
     "redis": {"streams"},
 }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 
 from rsq.ipc.exitcodes import EXITED, Cause, Death
 from rsq.ipc.journal import Outcome
+from rsq.streams.bounds import shown
 from rsq.streams.entry import DecodeError
 from rsq.worker.spec import Retries
 from rsq.worker.verdict import Reject, Retry, Verdict, backoff_s, describe, judge, judge_death, story
@@ -64,10 +70,49 @@ def test_a_handler_can_choose_the_delay_but_has_no_more_attempts_for_that() -> N
     assert _judge(Retry(delay=5), 3) == Verdict(Outcome.DEAD_MAX_ATTEMPTS, "max_attempts")
 
 
-@pytest.mark.parametrize("delay", [-1, -0.001, float("nan")])
-def test_a_delay_that_cannot_be_is_refused_in_the_handler(delay: float) -> None:
-    with pytest.raises(ValueError, match="not possible"):
+IMPOSSIBLE = [
+    -1, -0.001, math.nan, math.inf, 10**400, 10**5000, 1e12, True, "5", b"5", 1j, [], range(3),
+    Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("1e400"), timedelta(days=-1), timedelta.max,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("delay", IMPOSSIBLE, ids=shown)
+def test_a_delay_that_cannot_be_is_refused_in_the_handler(delay: Any) -> None:
+    with pytest.raises(ValueError, match=r"a delay of .* s is not possible"):
         Retry(delay=delay)
+
+
+@pytest.mark.parametrize("delay", IMPOSSIBLE, ids=shown)
+def test_a_delay_that_cannot_be_and_was_set_later_leaves_the_backoff(delay: Any) -> None:
+    """A class of the user's need not call ours, and the attribute is open to all."""
+    error = Retry("busy")
+    error.delay = delay
+    assert _judge(error) == Verdict(Outcome.WAITING, delay_s=0.5)
+    assert describe(error).startswith("Retry: busy (a delay of ")
+    assert describe(error).endswith(" s is not possible; the backoff applies)")
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [(5, 5), (0.25, 0.25), (Decimal("1.5"), 1.5), (Fraction(1, 2), 0.5), (timedelta(minutes=1), 60), (0, 0)],
+)
+def test_a_delay_may_be_of_any_type_that_means_one(delay: Any, seconds: float) -> None:
+    made = Retry("busy", delay=delay)
+    later = Retry("busy")
+    later.delay = delay
+    for error in (made, later):
+        verdict = _judge(error)
+        assert verdict == Verdict(Outcome.WAITING, delay_s=seconds)
+        assert type(verdict.delay_s) is float
+        assert describe(error) == "Retry: busy"
+
+
+def test_a_retry_of_a_class_that_does_not_call_ours_has_no_delay() -> None:
+    class Later(Retry):
+        def __init__(self) -> None:
+            pass
+
+    assert _judge(Later()) == Verdict(Outcome.WAITING, delay_s=0.5)
 
 
 def test_a_death_is_an_attempt_like_any_other() -> None:
