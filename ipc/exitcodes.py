@@ -15,6 +15,7 @@ OK = 0
 UNAVAILABLE = 69  # EX_UNAVAILABLE: a server that a tool needs does not answer
 NEVER_BOOTED = 70  # EX_SOFTWARE: no slot of the pool ever finished its boot
 CANNOT_CREATE = 73  # EX_CANTCREAT
+RECYCLED = 79  # of a worker, to its master: it has done its share, and was not told to end
 CONFIG = 78  # EX_CONFIG: wrong settings; starting again cannot help
 
 

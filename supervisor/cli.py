@@ -224,13 +224,13 @@ _SECONDS = Number()
     "--max-messages",
     type=Whole(),
     default=0,
-    help="Replace a worker after about so many; 0: never.",
+    help="Most that one worker process handles until another takes its place; 0: no limit.",
 )
 @_option(
     "--max-memory-growth",
     default="0",
     metavar="SIZE",
-    help="Replace a worker that grew by this, as 200M; 0: never.",
+    help="Replace a worker process when it has grown by this, as 200M; 0: never.",
 )
 @_option(
     "--preload/--no-preload", default=True, help="Import the handler once in the master, or in every worker."

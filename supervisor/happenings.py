@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..ipc.cells import Outside
-from ..ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death, describe
+from ..ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, RECYCLED, Cause, Death, describe
 from .backoff import pause_s
 from .scaling import Outlook
 from .states import (
@@ -234,6 +234,8 @@ class Happenings:
             return Cause.CRASH
         if detail == EXITED + OK:
             return seat.leave if seat.phase is Phase.DRAINING else Cause.CLEAN
+        if detail == EXITED + RECYCLED:
+            return seat.leave if seat.phase is Phase.DRAINING else Cause.RECYCLE
         return Cause.CRASH if detail < EXITED else Cause.ERROR
 
     def give_up(self, detail: int) -> None:

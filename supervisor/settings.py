@@ -146,6 +146,8 @@ def build(values: Mapping[str, Any], *, metrics_asked: bool) -> Pool:
         ),
         values["timeout"],
         values["soft_timeout"],
+        values["max_messages"],
+        size(values["max_memory_growth"], "--max-memory-growth"),
     )
     least, most = workers(values["workers"])
     rules = Rules(

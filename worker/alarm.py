@@ -17,7 +17,9 @@ from .verdict import OURS, SoftTimeout
 
 _AGAIN_S = 0.001
 # Modules between our loops and user code; `batcher` runs what a batch handler yields.
-_BETWEEN = tuple(f"rsq.worker.{name}" for name in ("adapters", "batcher", "guard", "letters", "ways"))
+_BETWEEN = tuple(
+    f"rsq.worker.{name}" for name in ("adapters", "batcher", "guard", "letters", "quota", "ways")
+)
 
 
 class Alarm:

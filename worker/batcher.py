@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
 
+from ..ipc.journal import JOURNAL_MAX
 from ..streams.entry import Raw
 from .router import Gather
 
@@ -103,18 +104,19 @@ class Batcher:
             else:
                 self._many.setdefault(key, deque()).append(item)
 
-    def take(self, now: float, *, hurry: bool = False) -> Load | None:
+    def take(self, now: float, *, hurry: bool = False, most: int = JOURNAL_MAX) -> Load | None:
         """Take what is due.
 
         Arguments:
             now: monotonic seconds.
             hurry: do not wait for more.
+            most: so many at most.
         """
         if self._single:
             return self._single.popleft()
         for key, items in self._many.items():
             if items and (hurry or self._due(key) <= now):
-                count = min(len(items), self.gathers[key].size)
+                count = min(len(items), self.gathers[key].size, most)
                 return Load(key, [items.popleft() for _ in range(count)])
         return None
 

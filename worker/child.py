@@ -31,6 +31,7 @@ from .guard import Guard
 from .handler import Handler
 from .handler import load as load_handler
 from .letters import addressed
+from .quota import Quota
 from .router import Route
 from .session import Misconfigured
 from .siblings import SegmentSiblings
@@ -95,7 +96,7 @@ def main(birth: Birth, control_fd: int) -> int:
         if birth.retire:
             _recover(birth, slot, controls)
         else:
-            _work(birth, slot, controls)
+            return _work(birth, slot, controls)
     except Unsound as error:  # found where it was gone on with: a fresh process begins anew
         log.exception("slot %d: recovery cannot go on with what lies in shared memory", birth.slot)
         birth.segment.set_aside(birth.slot, str(error))
@@ -125,8 +126,8 @@ def _sound(birth: Birth) -> Slot:
     return slot
 
 
-def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
-    """Recover, work until told to drain, drain."""
+def _work(birth: Birth, slot: Slot, controls: Controls) -> int:
+    """Recover, work until told to drain or the share of this process is done, drain; return the exit code."""
     handler = _load(birth)
     try:
         _enter(slot.desk, Outside.START)
@@ -134,7 +135,7 @@ def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
         if controls.is_intruder:
             os._exit(0)
         _enter(slot.desk, Outside.NONE)
-        _handle(birth, slot, handler, controls)
+        recycled = _handle(birth, slot, handler, controls)
         _enter(slot.desk, Outside.STOP)
         handler.run_stops()
     finally:
@@ -142,20 +143,26 @@ def _work(birth: Birth, slot: Slot, controls: Controls) -> None:
             os._exit(exitcodes.NEVER_BOOTED)
         _enter(slot.desk, Outside.END)
         ending.end(handler, alone=os.getppid() != birth.parent)
+    return exitcodes.RECYCLED if recycled else exitcodes.OK
 
 
-def _handle(birth: Birth, slot: Slot, handler: Handler, controls: Controls) -> None:
-    """Be the consumer of the slot."""
-    consumer, guard = _consumer(birth, slot, handler, controls)
+def _handle(birth: Birth, slot: Slot, handler: Handler, controls: Controls) -> bool:
+    """Be the consumer of the slot; return whether this process has done its share."""
+    quota = Quota(birth.spec.max_messages, birth.spec.max_growth, controls.stopping)
+    consumer, guard = _consumer(birth, slot, handler, controls, quota)
     if consumer.boot(first=birth.first):
         _note_boot(birth, slot)
+        quota.begin()
         consumer.run()
         if controls.is_intruder:
             os._exit(0)
+        if quota.reason:
+            log.info("slot %d: recycled, %s", birth.slot, quota.reason)
         consumer.drain()
         if guard is not None:
             guard.close()
     _leave(slot.desk)  # nobody is to hand entries to a process that ends
+    return bool(quota.reason)
 
 
 def _recover(birth: Birth, slot: Slot, controls: Controls) -> None:
@@ -198,7 +205,7 @@ def _load(birth: Birth) -> Handler:
 
 
 def _consumer(
-    birth: Birth, slot: Slot, handler: Handler, controls: Controls
+    birth: Birth, slot: Slot, handler: Handler, controls: Controls, quota: Quota | None = None
 ) -> tuple[Consumer, Guard | None]:
     """Return the loop of the slot, and what minds the circuit breakers of its events."""
     work = birth.spec.work
@@ -208,6 +215,8 @@ def _consumer(
     if guard is None and slot.strain.registered and not birth.retire:
         slot.strain.register(())  # other code had some
     ways = Ways(handler, birth.spec, slot.desk.view, guard)
+    if quota is not None:
+        ways.limit(quota)
     siblings, fence = SegmentSiblings(birth.segment, birth.slot), Fence(birth.segment.keep)
     return Consumer(birth.spec, birth.slot, slot, ways, serializer, controls, siblings, fence, nudge), guard
 

@@ -87,7 +87,7 @@ class Consumer:
             controls.stopping, fence,
         )  # fmt: skip
         real = slot.desk.real
-        self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES])
+        self._pace = Pace(spec.reading, real[D.HANDLER_S], real[D.ENTRY_BYTES], ways.quota)
         self._shelf = Shelf(slot.waiting)
         stories = siblings.stories(number)
         self._books = Books(spec, slot, self._group, self._session, self._shelf, self._pace, stories)
@@ -242,7 +242,7 @@ class Consumer:
         """Handle what has waited for its company, its time or its breaker; False if nothing has to be run."""
         self._calls.record_waiting(now)
         most = self._pace.count(self._spec.reading.batch_max)
-        if load := self._batcher.take(now, hurry=self._must_hurry):
+        if load := self._batcher.take(now, hurry=self._must_hurry, most=self._pace.left):
             self._note_more()
             self._calls.run(load)
         elif due := self._shelf.take(now, most):

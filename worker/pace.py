@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .quota import UNLIMITED, Quota
 from .spec import Reading
 
 _GROWTH = 1.5
@@ -24,9 +25,15 @@ READ_AHEAD_FROM = 8  # below this a batch is worth many round trips, and hoardin
 class Pace:
     """The smoothed cost of an entry, and the COUNT that follows from it."""
 
-    def __init__(self, reading: Reading, handler_s: float, entry_bytes: float) -> None:
-        """Begin where the predecessor stopped; zeros when nothing is known."""
-        self._reading = reading
+    def __init__(
+        self, reading: Reading, handler_s: float, entry_bytes: float, quota: Quota | None = None
+    ) -> None:
+        """Begin where the predecessor stopped; zeros when nothing is known.
+
+        Arguments:
+            quota: of this process; None for no limit.
+        """
+        self._reading, self._quota = reading, quota
         self.handler_s, self.entry_bytes = handler_s, entry_bytes
         self._last = reading.batch_max if handler_s else 0
         self._full = False  # the last read brought all it asked for: there is more for everybody
@@ -48,7 +55,12 @@ class Pace:
         wanted = max(wanted, least)
         if self.entry_bytes:
             wanted = min(wanted, int(_BYTES_MAX / self.entry_bytes))
-        return max(1, min(wanted, room))
+        return max(1, min(wanted, room, self.left))
+
+    @property
+    def left(self) -> int:
+        """Return how many entries this process may handle at most."""
+        return UNLIMITED if self._quota is None else max(1, self._quota.left)
 
     def opened(self, entries: int) -> None:
         """Learn how many entries a batch has."""
@@ -73,4 +85,4 @@ class Pace:
 
         Only while the stream has more than we take and the whole batch is short work.
         """
-        return got >= asked >= READ_AHEAD_FROM and got * self.handler_s <= self._reading.batch_s
+        return self.left > got >= asked >= READ_AHEAD_FROM and got * self.handler_s <= self._reading.batch_s

@@ -64,6 +64,8 @@ class Spec:
     Arguments:
         timeout_s: hard limit of one handler, by SIGKILL from the master; 0 for none.
         soft_timeout_s: after this a `SoftTimeout` is raised inside the handler; 0 for none.
+        max_messages: how many one process handles at most; 0 for no limit.
+        max_growth: bytes by which one process may grow; 0 for no limit.
     """
 
     source: Source
@@ -72,3 +74,5 @@ class Spec:
     reading: Reading
     timeout_s: float
     soft_timeout_s: float
+    max_messages: int = 0
+    max_growth: int = 0

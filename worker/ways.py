@@ -17,6 +17,7 @@ from ..streams.envelope import ENVELOPES
 from ..streams.once import lasting_s
 from .guard import Guard
 from .handler import Handler
+from .quota import Quota
 from .router import Gather, Route
 from .signature import HandlerError
 from .spec import Retries, Source, Spec
@@ -94,10 +95,20 @@ class Ways:
                 self._ways[event.encode()] = self._with_breaker(way, event.encode())
         every = [self._other, *self._ways.values()]
         self.call = self._dispatch() if self._ways else self._other.call
+        self.quota: Quota | None = None
         self.alarm_s = min((way.alarm_s for way in every if way.alarm_s), default=0.0)
         self.most = max(way.retries.max_attempts for way in every)
         self.remembers = any(way.once_s for way in every)  # some of what was handled
         self._retries_differ = any(way.retries != spec.retries for way in every)
+
+    def limit(self, quota: Quota) -> None:
+        """Let all calls be counted by a quota, if it has a limit."""
+        if not quota.is_limited:
+            return
+        self.quota, self.call = quota, quota.counted(self.call)
+        self._batches = {
+            key: replace(way, call=quota.counted_batch(way.call)) for key, way in self._batches.items()
+        }
 
     def of(self, entry: Raw) -> Way:
         """Return the way of an entry."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsq.ipc.cells import Outside
-from rsq.ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, Cause, Death
+from rsq.ipc.exitcodes import CONFIG, EXITED, NEVER_BOOTED, OK, RECYCLED, Cause, Death
 from rsq.supervisor.happenings import BOOT_TRIES, RECOVER_PAUSE_S
 from rsq.supervisor.phases import DRAIN_S
 from rsq.supervisor.policy import FREEZE_S, TICK_S, begin, next_deadline, step
@@ -1038,6 +1038,15 @@ def test_a_process_that_has_grown_is_replaced() -> None:
     assert talk.boots(0) == [booted(0)]
     assert talk.sees(0, memory=1101).hears() == []
     assert talk.sees(0, memory=1102).hears() == [Drain(0)]
+
+
+def test_a_process_that_ends_because_it_has_done_its_share_is_recycled() -> None:
+    """It looks itself, between two entries, and is not told to end."""
+    talk = running(2)
+    done = EXITED + RECYCLED
+    assert talk.sees(0, finished=3).hears(Exited(0, done)) == [ended(0, Cause.RECYCLE, done), Fork(0)]
+    talk.boots(0)
+    assert talk.runs(1).hears(Exited(1, done))[0] == ended(1, Cause.CRASH, done), "the handler ended it"
 
 
 def test_a_crash_on_the_way_out_is_a_crash() -> None:
