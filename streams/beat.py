@@ -154,4 +154,5 @@ def release(who: Who) -> tuple[bytes, bytes]:
 
 
 def _count(value: bytes | None) -> int:
-    return int(value) if value and value.isdigit() else 0
+    # 18 digits fit into a cell; more have not been counted.
+    return int(value) if value and value.isdigit() and len(value) <= 18 else 0

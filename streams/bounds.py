@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import cast
 
 SECONDS_MAX = 10.0**9  # of every limit and pause that somebody may ask for
+TIME_MAX = 2.0**33  # Unix seconds: some hundred years from now
 TIMEOUT_LEAST_S = 0.001
 DELAY_MAX_S = 3653 * 86400.0  # of what is kept for one message: ten years
 COUNT_MAX = 2**63 - 1  # what the server, and a cell of shared memory, can hold

@@ -11,8 +11,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .bounds import COUNT_MAX, SECONDS_MAX, TIME_MAX, number, whole
+
 IDLE, BUSY, DOWN = "idle", "busy", "down"  # what a slot is doing
 PAUSE = "pause"
+_RATE_MAX = 10.0**9
 NAMES = 2  # how this version names keys, see `keys`; reports of versions before do not say
 
 
@@ -69,14 +72,15 @@ def report(raw: bytes) -> Report | None:
     """Return what `Report.encode` made; None for anything else: another version may have written it."""
     try:
         values: dict[str, Any] = json.loads(raw, parse_constant=_refuse)
-        slots = {int(slot): str(state) for slot, state in values["slots"].items()}
+        slots = {whole(int(slot), 0, COUNT_MAX): str(state) for slot, state in values["slots"].items()}
         return Report(
-            str(values["host"]), int(values["pid"]), str(values["version"]), float(values["started"]),
-            float(values["beat"]), float(values["lease_s"]), slots,
-            float(values.get("rate", 0)), float(values.get("busy", 0)),
+            str(values["host"]), whole(values["pid"], 0, COUNT_MAX), str(values["version"]),
+            number(values["started"], 0, TIME_MAX), number(values["beat"], 0, TIME_MAX),
+            number(values["lease_s"], 0, SECONDS_MAX), slots, number(values.get("rate", 0), 0, _RATE_MAX),
+            number(values.get("busy", 0), 0, _RATE_MAX),
             {str(part): str(words) for part, words in values.get("trouble", {}).items()},
-            int(values.get("lost", 0)), float(values.get("lost_at", 0)),
-            int(values.get("names", 1)),
+            whole(values.get("lost", 0), 0, COUNT_MAX), number(values.get("lost_at", 0), 0, TIME_MAX),
+            whole(values.get("names", 1), 0, COUNT_MAX),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -14,6 +14,7 @@ from .group import pack
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 SCRIPT = _SCRIPTS.joinpath("lease.lua").read_bytes()  # goes in front of scripts that acquire
+_DIGITS = 18  # more do not come from a counter
 _ACQUIRE = SCRIPT + b"\nreturn acquire(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])"
 _RELEASE = _SCRIPTS.joinpath("release.lua").read_bytes()
 
@@ -66,5 +67,6 @@ def holder(value: bytes) -> str:
 
 
 def epoch(value: bytes) -> int:
-    """Return the fencing token in a lease's value."""
-    return int(value.split(b" ", 1)[0])
+    """Return the fencing token in a lease's value, 0 if it is not one of ours."""
+    word = value.split(b" ", 1)[0]
+    return int(word) if word.isdigit() and len(word) <= _DIGITS else 0

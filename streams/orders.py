@@ -6,7 +6,6 @@ An order is written, and the keepers are woken to read it: who misses the call f
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import redis
 
 from . import fleet, keys
 from .asking import Asker, Command, good
+from .bounds import COUNT_MAX, TIME_MAX, number, whole
 
 WAKE = "orders"
 WAKE_S = 60  # a call to a keeper that is not there must not stay for ever
@@ -44,18 +44,24 @@ def order(raw: bytes) -> Order:
     """Return what `Order.encode` made; anything else is an order too, of somebody unknown."""
     try:
         values: dict[str, Any] = json.loads(raw)
-        at = float(values["at"])
-        return Order(str(values["by"]), at if math.isfinite(at) else 0.0, str(values.get("reason", "")))
+        return Order(str(values["by"]), _moment(values["at"]), str(values.get("reason", "")))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Order("unknown", 0.0)
 
 
-def size(raw: bytes) -> int:
-    """Return how many workers an order wants; 0: as many as the pool thinks best."""
+def _moment(value: object) -> float:
     try:
-        return min(max(0, int(json.loads(raw)["workers"])), WORKERS_MAX)
+        return number(value, 0, TIME_MAX)
+    except ValueError:
+        return 0.0
+
+
+def size(raw: bytes) -> int | None:
+    """Return how many workers an order wants; 0: as many as the pool thinks best, None: it is no order."""
+    try:
+        return min(whole(json.loads(raw)["workers"], 0, COUNT_MAX), WORKERS_MAX)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return 0
+        return None
 
 
 class Vanished(redis.exceptions.RedisError):

@@ -14,13 +14,15 @@ from typing import Any
 
 import redis
 
-from . import breaker, fleet, keys, lease
+from . import bounds, breaker, fleet, keys, lease
 from .asking import Asker, Command, fields, good
 from .entry import parse_id
 from .letter import text_of
 from .orders import Order, order, size
 from .pending import NO_GROUP, NO_KEY, Pending, milliseconds, page, rows
 
+_GARBLED = ("WRONGTYPE",)  # of a key that we keep: somebody else has written there, its keeper puts it right
+_OURS = 6  # of the questions below, the first about such a key
 LAG_MOST = 1000
 LAG_BYTES = 4 << 20
 LAG_STEP = 500  # the server does nothing else meanwhile
@@ -185,7 +187,7 @@ def survey(
         *lease_of(keys.leader(stream, group)),
     )
     clock, length, groups, consumers, oldest, letters, reports, orders, swept, epoch, breakers, *leader = (
-        good(reply, NO_KEY, NO_GROUP) for reply in replies
+        good(reply, NO_KEY, NO_GROUP, *(_GARBLED if at >= _OURS else ())) for at, reply in enumerate(replies)
     )
     mine = _group(groups or (), group)
     seats = [_consumer(row) for row in consumers or ()]
@@ -197,7 +199,8 @@ def survey(
     lag, asked = mine.get(b"lag"), list(names)
     more: list[Command] = [word for name in asked for word in lease_of(keys.lease(stream, group, name))]
     more.append(("XRANGE", stream, f"({last}", "+", "COUNT", 1))
-    answers = [good(reply) for reply in asker.ask(*more)]
+    *held, newer = asker.ask(*more)
+    answers = [*(good(reply, *_GARBLED) for reply in held), good(newer)]
     leases = {name: _left(*answers[2 * at : 2 * at + 2]) for at, name in enumerate(asked)}
     unread = answers[2 * len(asked)] if mine else []
     known = lag is not None or not mine
@@ -307,6 +310,6 @@ def _stranger(one: Consumer) -> Consumer:
 
 def _number(raw: bytes | None) -> int:
     try:
-        return int(raw or 0)
+        return bounds.whole(int(raw or 0), 0, bounds.COUNT_MAX)
     except ValueError:
         return 0

@@ -214,7 +214,7 @@ class Keeper:
     def _hear(self, word: bytes | None) -> None:
         if word is None:
             return
-        if word.isdigit() and int(word) < self._segment.capacity:
+        if word.isdigit() and len(word) < 10 and int(word) < self._segment.capacity:
             self._crew.hand([int(word)])
             self._ring()
         else:  # orders, or somebody who knows more than we do
@@ -309,9 +309,9 @@ class Keeper:
 
     def _note_size(self, said: beat.Beat) -> None:
         """Tell the master how many workers an operator wants."""
-        if said.size is None:
-            return  # nobody ever wanted anything
-        workers, given = orders.size(said.size), orders.order(said.size)
+        if said.size is None or (workers := orders.size(said.size)) is None:
+            return  # nobody ever wanted anything, or what stands there is no order
+        given = orders.order(said.size)
         if (workers, given.at) == (self._keep.view[K.ORDERED], self._keep.real[K.ORDER_AT]):
             return
         self._keep.view[K.ORDERED], self._keep.real[K.ORDER_AT] = workers, given.at

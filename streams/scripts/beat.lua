@@ -43,8 +43,20 @@ if lease[1] == 0 then
   return {lease}
 end
 local lead = acquire(KEYS[3], KEYS[2], token, ARGV[3], ttl)
-redis.pcall('HSET', KEYS[4], ARGV[3], ARGV[5])  -- a server that is full refuses it: the lease matters more
-local orders = redis.call('HMGET', KEYS[5], 'pause', ARGV[6], ARGV[7])
+
+-- Ask a hash of ours; one that somebody has put a value of another type into is removed, and empty.
+local function hash(key, ...)
+  local reply = redis.pcall(...)
+  if garbled(reply) then
+    redis.call('DEL', key)
+    reply = redis.pcall(...)
+  end
+  return reply
+end
+
+-- A server that is full refuses the report: the lease matters more.
+hash(KEYS[4], 'HSET', KEYS[4], ARGV[3], ARGV[5])
+local orders = hash(KEYS[5], 'HMGET', KEYS[5], 'pause', ARGV[6], ARGV[7])
 
 local fields, renewed = {}, {}
 local at = 17
@@ -56,7 +68,7 @@ for i = 1, tonumber(ARGV[16]) do
   renewed[i] = ARGV[at]
   at = at + 1
 end
-local swept = #fields > 0 and redis.call('HMGET', KEYS[6], unpack(fields)) or {}
+local swept = #fields > 0 and hash(KEYS[6], 'HMGET', KEYS[6], unpack(fields)) or {}
 
 local stream, group = KEYS[7], ARGV[8]
 local rests, budget, first = tonumber(ARGV[10]), tonumber(ARGV[12]), ARGV[14]

@@ -17,8 +17,34 @@
 -- that needs none. A lease takes a few bytes, and without one nobody could acknowledge and trim, which is what
 -- makes room. So the first write is a DEL of what is not there. See docs/decisions/0021-out-of-memory.md.
 
+-- What cannot be ours (a value of another type, a lease without an end, a counter that is no number) was left
+-- there by somebody else and is removed: it would keep all pools waiting for ever.
+
+local LARGEST = 9007199254740991  -- what Lua writes without an exponent
+
+local function garbled(reply)
+  local words = type(reply) == 'table' and reply.err or ''
+  return string.find(words, 'WRONGTYPE') or string.find(words, 'not an integer') or string.find(words, 'overflow')
+end
+
+local function count(epochs)
+  local epoch = redis.pcall('INCR', epochs)
+  if garbled(epoch) or (type(epoch) == 'number' and (epoch < 1 or epoch > LARGEST)) then
+    redis.call('DEL', epochs)
+  elseif type(epoch) == 'number' then
+    return epoch
+  end
+  return redis.call('INCR', epochs)
+end
+
 local function acquire(key, epochs, token, holder, ttl)
-  local value = redis.call('GET', key)
+  local value = redis.pcall('GET', key)
+  if garbled(value) or (value and redis.call('PTTL', key) == -1) then
+    redis.call('DEL', key)
+    value = false
+  elseif type(value) == 'table' then
+    return redis.call('GET', key)  -- another error: let it be the script's
+  end
   if value then
     local epoch, owner = string.match(value, '^(%d+) (%S+) ')
     if owner ~= token then
@@ -28,7 +54,7 @@ local function acquire(key, epochs, token, holder, ttl)
     return {2, tonumber(epoch), 0, value}
   end
   redis.call('DEL', key)
-  local epoch = redis.call('INCR', epochs)
+  local epoch = count(epochs)
   value = epoch .. ' ' .. token .. ' ' .. holder
   redis.call('SET', key, value, 'PX', ttl)
   return {1, epoch, 0, value}

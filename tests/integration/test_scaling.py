@@ -209,7 +209,7 @@ def here(rsq: Rsq, fleet: Fleet) -> Rsq:
     return lambda *args: rsq(*args, RSQ_STREAM=STREAM, RSQ_GROUP=GROUP)
 
 
-def ordered(fleet: Fleet) -> dict[bytes, int]:
+def ordered(fleet: Fleet) -> dict[bytes, int | None]:
     found: dict[bytes, bytes] = fleet.client.hgetall(keys.orders(STREAM, GROUP))
     return {name: size(raw) for name, raw in found.items()}
 
