@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from .cells import CHARGED, D, K, S, W
+from .exitcodes import Cause
 from .journal import JOURNAL_MAX, Batch, Kind, Outcome, Waiting
 from .ledger import EVENTS_MAX, INDEX_BITS, TURN_BITS
 from .segment import Segment
@@ -89,7 +90,8 @@ def _check_cells(slot: Slot) -> None:
             raise Unsound(f"{cell.name} {desk.real[cell]}")
     if desk.view[D.MOST] > _ATTEMPTS_MAX:
         raise Unsound(f"{desk.view[D.MOST]} attempts")
-    if max(ward[W.HANDED], ward[W.LENT], desk.view[D.EMPTY_READS], *seat[S.RESTARTS :]) > GROWING_MAX:
+    restarts = seat[S.RESTARTS : S.RESTARTS + len(Cause)]  # what is behind them is a time
+    if max(ward[W.HANDED], ward[W.LENT], desk.view[D.EMPTY_READS], *restarts) > GROWING_MAX:
         raise Unsound("a counter of the slot")
     if slot.loans.written > GROWING_MAX:
         raise Unsound(f"{slot.loans.written} loans")

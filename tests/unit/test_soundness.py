@@ -191,6 +191,16 @@ def test_what_we_write_is_sound(segment: Segment) -> None:
         check(segment.slot(0))
 
 
+def test_a_slot_whose_process_was_told_to_end_is_sound(segment: Segment) -> None:
+    """The master's note of when is a time beside counters; its successor may look before it is taken back."""
+    slot = segment.slot(0)
+    slot.seat.real[S.DRAINS_AT] = time.monotonic()
+    check(slot)
+    slot.seat.view[S.RESTARTS + Cause.RELOAD] = 1 << 63
+    with pytest.raises(Unsound, match="a counter"):
+        check(slot)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_content_is_survived(segment: Segment, seed: int) -> None:
     """Each reader looks at it as it is; a slot that is found unsound begins anew, any other is recovered."""
