@@ -15,7 +15,7 @@
 --
 -- A server that is out of memory refuses a script's first write if that needs memory, and none after a write
 -- that needs none. A lease takes a few bytes, and without one nobody could acknowledge and trim, which is what
--- makes room. So the first write is a DEL of what is not there. See docs/decisions/0021-out-of-memory.md.
+-- makes room. So the first write is a DEL of what is not there. See docs/decisions/0020-out-of-memory.md.
 
 -- What cannot be ours (a value of another type, a lease without an end, a counter that is no number) was left
 -- there by somebody else and is removed: it would keep all pools waiting for ever.
