@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import contextlib
 import functools
+import gc
 import itertools
 import mmap
 import os
@@ -160,7 +161,11 @@ def _die_at(place: int, work: Callable[[], object]) -> None:
 
 
 def _traced(work: Callable[[], object], note: Callable[[int], None]) -> None:
-    """Run `work`; before its step N call `note(N)`."""
+    """Run `work`; before its step N call `note(N)`.
+
+    Nothing collects garbage meanwhile: finalizers of what other tests have left would be steps, too.
+    """
+    gc.disable()
     steps = itertools.count()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
