@@ -158,7 +158,7 @@ class Happenings:
         if not seat.alive:
             raise ValueError(f"the process of slot {slot} ended, but it had none: {seat.phase}")
         sight = self.sights.get(slot, Sight())
-        booted = seat.booted or sight.booted
+        booted = seat.booted or sight.booted or detail == EXITED + RECYCLED  # which it says after its boot
         cause = self.cause(seat, sight, detail, booted)
         fruitful = sight.finished > seat.finished
         expected = cause in (Cause.CLEAN, Cause.RECYCLE, Cause.RELOAD)

@@ -1049,6 +1049,16 @@ def test_a_process_that_ends_because_it_has_done_its_share_is_recycled() -> None
     assert talk.runs(1).hears(Exited(1, done))[0] == ended(1, Cause.CRASH, done), "the handler ended it"
 
 
+def test_a_process_that_has_done_its_share_before_its_boot_was_seen_is_recycled() -> None:
+    talk = Talk(1)
+    assert talk.hears() == [Fork(0, first=True)]
+    done = EXITED + RECYCLED
+    actions = talk.sees(0, finished=1).hears(Exited(0, done))
+    assert ended(0, Cause.RECYCLE, done) in actions
+    assert any(isinstance(action, Fork) for action in actions), "at once"
+    assert talk.state.seats[0].boot_failures == 0
+
+
 def test_a_crash_on_the_way_out_is_a_crash() -> None:
     talk = running(1, max_messages=10).runs(0)
     talk.sees(0, finished=50).hears()
