@@ -22,7 +22,11 @@ def inherit_orphans() -> None:
 
 
 def children_of(pid: int) -> set[int]:
-    """Return the pids of the children of a process, of zombies too."""
+    """Return the pids of the children of a process, of zombies too.
+
+    Raises:
+        OSError: that cannot be found out now, for instance because no descriptor is free.
+    """
     try:
         return {
             int(child)
@@ -53,11 +57,12 @@ def kill_below(pid: int) -> None:
     """Kill all processes of our session below a process, parents first: they could start more."""
     for _ in range(3):
         found, ask = [], [pid]
-        while ask:
-            for child in children_of(ask.pop()):
-                if in_our_session(child):
-                    found.append(child)
-                    ask.append(child)
+        with contextlib.suppress(OSError):
+            while ask:
+                for child in children_of(ask.pop()):
+                    if in_our_session(child):
+                        found.append(child)
+                        ask.append(child)
         if not found:
             return
         kill(found)

@@ -32,7 +32,7 @@ class Leftovers:
     def __init__(self) -> None:
         """Leave alone what is there already; what is left over becomes ours from now on."""
         family.inherit_orphans()
-        self._spared = _children()
+        self._spared = _children() or set()
         self._seen: set[int] = set()  # children that we have not started, before this pass has reaped any
         self._due: dict[int, float] = {}  # pid -> when it is killed
         self._ended = False  # one of them has ended in this pass: what it has started is ours now
@@ -48,7 +48,9 @@ class Leftovers:
         Arguments:
             known: children that this master has started.
         """
-        self._seen = _children() - known
+        found = _children()
+        if found is not None:  # else those of the last pass are the best that is known
+            self._seen = found - known
         self._ended = False
 
     def reaped(self, pid: int) -> None:
@@ -64,7 +66,7 @@ class Leftovers:
             orphaned: a worker has ended in this pass.
         """
         if orphaned or self._ended:
-            for pid in _children() - known - self._spared - self._due.keys():
+            for pid in (_children() or set()) - known - self._spared - self._due.keys():
                 if family.in_our_session(pid):
                     self._due[pid] = now + GRACE_S
         elif not self._due:
@@ -85,10 +87,15 @@ class Leftovers:
                 with contextlib.suppress(ChildProcessError):
                     if os.waitpid(pid, os.WNOHANG)[0]:
                         del self._due[pid]
-            found = _children() - known - self._spared - self._due.keys()
+            found = (_children() or set()) - known - self._spared - self._due.keys()
             self._due.update((pid, 0.0) for pid in found if family.in_our_session(pid))
 
 
-def _children() -> set[int]:
-    """Return our children; none where orphans never become ours."""
-    return family.children_of(os.getpid()) if sys.platform == "linux" else set()
+def _children() -> set[int] | None:
+    """Return our children; none where orphans never become ours. None when no descriptor is free to look."""
+    if sys.platform != "linux":
+        return set()
+    try:
+        return family.children_of(os.getpid())
+    except OSError:
+        return None

@@ -56,9 +56,9 @@ def test_its_slot_goes_on_after_a_limit(make_pool: Callable[..., Pool], what: st
     """The log says what hangs, it is counted, nothing is charged, and the next process works."""
     code = HANGS[what].rstrip() + "\n            started(message); finished(message)\n"
     pool = make_pool(code, "--max-messages", "1", "--batch-max", "1", "--end-timeout", "1")
-    ids = pool.push(numbers(1))
     pool.start()
-    first = pool.worker()
+    first = pool.worker()  # before it has anything to do: its end comes soon
+    ids = pool.push(numbers(1))
     pool.wait_finished(ids)
     pool.wait_successor(first)
     phase = "its worker_stop hook has not ended" if "hook" in what else "its process does not end"

@@ -51,7 +51,6 @@ def test_done_are_acked_and_waiting_ones_keep_their_attempt(make_pool: Callable[
     batch = pool.batch()
     place = batch.ids.index(ids[250].encode())
     assert (len(batch.ids), place, batch.started) == (500, 250, 251)
-    assert {entry.decode() for entry in batch.ids[:place]} <= pool.delivery_counts().keys(), "acked already"
     pool.wait_successor(pool.kill_worker())
     pool.wait_settled()
     assert pool.stop() == 0
