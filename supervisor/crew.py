@@ -111,6 +111,10 @@ class Crew:
         """Say what became of slots that nobody works in, once for each."""
         found = 0
         for slot, count in zip(slots, counts, strict=True):
+            if count and slot not in self._strays:
+                # The worker's cell, but the slot has none. Others may finish its entries from now on: a
+                # successor that misses them must not call them lost.
+                self._segment.slot(slot).desk.view[D.TERM] = 0
             if slot in self._strays:
                 found += count
                 if not count:

@@ -149,6 +149,8 @@ def test_what_is_in_hand_of_a_process_that_ends_is_lost(make_pool: Callable[...,
         pool.signal(signal.SIGTERM)
         pool.release("go")
     assert (pool.stop() if end == "crash" else pool.wait()) == 0
+    if end == "drain":  # some may have run before the worker heard of it
+        lost = {entry: attempt for entry, attempt in lost.items() if entry not in pool.finished()}
     counted = pool.counters()
     assert counted["LOST"] == len(lost)
     assert all(entry in pool.log() for entry in lost)
