@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
+SUPPORT = Path(__file__).parent / "support"
+sys.path.insert(0, str(SUPPORT))
+pytest.register_assert_rewrite(*(module.stem for module in SUPPORT.glob("support_*.py")))  # says the values
 
-from support_pool import Pool, made
-from support_servers import Binary, Server, found
+from support_pool import Pool, made  # noqa: E402  rewritten first
+from support_servers import Binary, Server, found  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

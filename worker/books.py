@@ -228,7 +228,7 @@ class Books:
             if isinstance(reply, Exception):
                 log.error(
                     "entry %s cannot be dead-lettered to %s yet, it stays pending: %s; its reason: %s",
-                    name, source.dlq, reply, letter.reason,
+                    name, source.dlq, reply, _why(letter),
                 )  # fmt: skip
                 self._put_off(letter)
             elif reply == Written.NOTHING and (letter.doubtful or not self._session.unchanged):
@@ -356,6 +356,11 @@ class Books:
         """Return the histogram row of an entry's event."""
         event = self._envelope.event(entry[1])
         return 0 if event is None else self._slot.events.row(event)
+
+
+def _why(letter: Letter) -> str:
+    """Return the reason and the error of a letter, as one line without control characters."""
+    return f"{letter.reason}: {shorten(letter.error, 300)!r}" if letter.error else letter.reason
 
 
 def shorten(words: str, most: int) -> str:
