@@ -17,7 +17,7 @@ from ..streams.group import Claimed, Group
 from .batcher import Batcher
 from .books import Books
 from .guard import Guard
-from .recovery import from_table, number
+from .recovery import from_table, handled, number
 from .session import Session
 from .shelf import Shelf
 
@@ -74,7 +74,8 @@ class Taken:
         if not self._desk[D.HOLDS] or self._desk[D.TERM] != self._session.term:
             return []
         had = held(self._slot.journal.batches(), waiting)
-        return self.among({entry: had[entry] for entry in had.keys() - pending.keys()})
+        missing = self._session.consumer_was_missing
+        return self.among({entry: had[entry] for entry in had.keys() - pending.keys()}, all_taken=missing)
 
     def from_hand(
         self, todo: Iterable[tuple[bytes, int]], pending: AbstractSet[bytes]
@@ -91,13 +92,16 @@ class Taken:
         had |= dict(self._shelf.attempts()) | dict(todo) | self._batcher.attempts
         if self._guard is not None:
             had |= dict(self._guard.attempts)
-        return self.among({entry: had[entry] for entry in had.keys() - pending})
+        # What a read brings late may have rested, been taken from there and been handled before it is seen.
+        over = handled(self._slot.journal.batches())
+        return self.among({entry: had[entry] for entry in had.keys() - pending - over})
 
-    def among(self, held: Mapping[bytes, int]) -> list[tuple[bytes, int]]:
+    def among(self, held: Mapping[bytes, int], *, all_taken: bool = False) -> list[tuple[bytes, int]]:
         """Return (id, attempt) of entries in hand, found not to be pending here, that are lost.
 
         Arguments:
             held: id -> attempt.
+            all_taken: the consumer itself was gone: what it let others take was taken with all the rest.
         """
         if not held or not self._session.unchanged:
             return []
@@ -114,7 +118,7 @@ class Taken:
                 for item, code in rows
                 if isinstance(code, int)
                 and code in over
-                and (item[0] not in lent or code == Claimed.ALL_TAKEN or self._session.consumer_was_missing)
+                and (item[0] not in lent or code == Claimed.ALL_TAKEN or all_taken)
             ]
         return found
 
