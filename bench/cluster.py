@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from ..streams import embedded
+from ..streams import embedded_program
 from . import rig
 
 SLOTS = 16384
@@ -29,7 +29,7 @@ def node(*words: str) -> Iterator[int]:
     Arguments:
         words: more of its command line.
     """
-    binary = shutil.which("redis-server") or str(embedded.binary())
+    binary = shutil.which("redis-server") or str(embedded_program.find().path)
     core, _ = rig.cores()
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="rsq-bench-") as folder:

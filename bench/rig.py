@@ -27,7 +27,7 @@ from typing import Any
 
 import redis
 
-from ..streams import embedded
+from ..streams import embedded_program
 from .adapters.account import PAYLOAD as PAYLOAD
 
 STREAM, GROUP = "events", "workers"
@@ -89,7 +89,7 @@ def server(*, tcp: bool = False, data: Path | None = None) -> Iterator[str]:
         tcp: listen on the loopback, for who cannot use a socket file.
         data: a snapshot to begin with, as SAVE writes it.
     """
-    binary = shutil.which("redis-server") or str(embedded.binary())
+    binary = shutil.which("redis-server") or str(embedded_program.find().path)
     folder = Path(tempfile.mkdtemp(prefix="rsq-bench-"))
     core, _ = cores()
     port = free_port() if tcp else 0

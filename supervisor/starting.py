@@ -187,7 +187,8 @@ def embedded_server(target: Target) -> subprocess.Popen[bytes] | None:
         embedded.wait_ready(data, time.monotonic() + _EMBEDDED_S)
     except (RuntimeError, TimeoutError) as error:
         raise failing.Failure(str(error), exitcodes.UNAVAILABLE) from None
-    log.info("embedded server: data in %s", data)
+    program = find()
+    log.info("embedded server: %s of %s, data in %s", program.path.name, program.origin, data)
     return server
 
 

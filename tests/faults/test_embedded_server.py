@@ -49,7 +49,7 @@ def _use(pool: Pool, folder: Path) -> None:
 
 
 def _server_of(pool: Pool) -> psutil.Process:
-    (found,) = [child for child in psutil.Process(pool.pid).children() if "redis-server" in child.name()]
+    (found,) = [child for child in psutil.Process(pool.pid).children() if "valkey-server" in child.name()]
     return found
 
 

