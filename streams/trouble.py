@@ -86,6 +86,10 @@ _ROUTE = "no route to the host: check its address, the network and firewalls"
 _TIMEOUT = "no answer in time: is the server overloaded, or does a firewall drop packets?"
 _CLOSED = "the connection was closed by the other side: did the server restart, or reach its maxclients?"
 _NO_CERTIFICATE = "the server wants a client's certificate: ssl_certfile=FILE&ssl_keyfile=FILE in the URL"
+_KEY_USAGE = (
+    "Python 3.13 and later want a CA that names its key's usage: make its certificate anew with the same key,"
+    " openssl req -x509 -key CA.key -subj /CN=NAME -addext keyUsage=critical,keyCertSign,cRLSign -out CA.pem"
+)
 _NUMBERS = {
     errno.ECONNREFUSED: _REFUSED,
     errno.ENOENT: "there is no such socket: is the server running?",
@@ -199,11 +203,11 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 def _advice(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = error.verify_message or error.reason
-        return (
-            f"the server's certificate is refused: {why}; name its CA in the URL with ssl_ca_certs=FILE,"
-            " and the host as the certificate does"
-        )
+        why = error.verify_message or error.reason or ""
+        advice = "name its CA in the URL with ssl_ca_certs=FILE, and the host as the certificate does"
+        if "key usage" in why.lower():
+            advice = _KEY_USAGE
+        return f"the server's certificate is refused: {why}; {advice}"
     if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason or error).upper():
         return _NO_CERTIFICATE
     if isinstance(error, ssl.SSLEOFError):

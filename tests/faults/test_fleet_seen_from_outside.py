@@ -33,7 +33,8 @@ def get(pool: Pool, page: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{pool.port()}/{page}", timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def scrape(pool: Pool) -> dict[str, float]:

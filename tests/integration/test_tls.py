@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +21,10 @@ from rsq.streams import connection
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files: an authority, a server's certificate for one name, a client's, and an authority of others."""
+    """Files: an authority, a server's certificate for one name, a client's, and an authority of others.
+
+    The authority named "old" says nothing of its key's usage, as many self-made ones.
+    """
 
     folder: Path
 
@@ -27,32 +32,19 @@ class Certificates:
         return str(self.folder / name)
 
     def make(self) -> None:
-        for authority in ("ca", "other"):
-            self._openssl("req", "-x509", *self._new(authority), "-subj", f"/CN={authority}", "-days", "2")
-        for name, alternative in (("server", "DNS:localhost"), ("client", "DNS:client")):
-            (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
-            self._openssl("req", *self._new(name, "csr"), "-subj", f"/CN={name}")
-            self._openssl(
-                *(
-                    "x509",
-                    "-req",
-                    "-in",
-                    self[f"{name}.csr"],
-                    "-CA",
-                    self["ca.pem"],
-                    "-CAkey",
-                    self["ca.key"],
-                ),
-                *(
-                    "-CAcreateserial",
-                    "-days",
-                    "2",
-                    "-extfile",
-                    self[f"{name}.ext"],
-                    "-out",
-                    self[f"{name}.pem"],
-                ),
+        for authority in ("ca", "other", "old"):
+            usage = [] if authority == "old" else ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+            names = ["-subj", f"/CN={authority}", "-days", "2"]
+            self._openssl("req", "-x509", *self._new(authority), *names, *usage)
+        for name, authority in (("server", "ca"), ("client", "ca"), ("old-server", "old")):
+            alternative = "DNS:client" if name == "client" else "DNS:localhost"
+            (self.folder / f"{name}.ext").write_text(
+                f"subjectAltName={alternative}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
             )
+            self._openssl("req", *self._new(name, "csr"), "-subj", f"/CN={name}")
+            signed = ["-CA", self[f"{authority}.pem"], "-CAkey", self[f"{authority}.key"], "-CAcreateserial"]
+            files = ["-in", self[f"{name}.csr"], "-out", self[f"{name}.pem"], "-extfile", self[f"{name}.ext"]]
+            self._openssl("x509", "-req", *files, *signed, "-days", "2")
 
     def _new(self, name: str, ending: str = "pem") -> list[str]:
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -132,6 +124,25 @@ def test_a_whole_pool_with_certificates(tls_server: TlsServer, tmp_path: Path, m
         pool.assert_exact(ids)
     finally:
         pool.discard()
+
+
+def test_an_authority_without_key_usage_is_explained(files: Certificates) -> None:
+    """Python 3.13 and later refuse it unless told otherwise: the error says how to make a better one."""
+    strict = ssl.create_default_context(cafile=files["old.pem"])
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    other.load_cert_chain(files["old-server.pem"], files["old-server.key"])
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = strict.wrap_bio(back, there, server_hostname="localhost")
+    server = other.wrap_bio(there, back, server_side=True)
+    for side in (client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        client.do_handshake()
+    told = connection.explain(caught.value, None)
+    assert "the server's certificate is refused" in told
+    assert "keyUsage=critical,keyCertSign" in told
 
 
 def test_an_unknown_authority_is_explained(tls_server: TlsServer) -> None:
