@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from .embedded_program import Program, find
+from . import embedded_program
+from .embedded_program import Program
 
 # Room for a path in sockaddr_un, without the closing zero byte.
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
@@ -34,6 +35,7 @@ LOCK_PATIENCE_S = 0.2
 POLL_S = 0.01
 LAST_WORDS = 3
 PR_SET_PDEATHSIG = 1
+_SEVERAL_FILES = (7, 0)  # the first version that keeps its data in `appendonlydir`
 
 
 def directory(url: str) -> Path:
@@ -115,9 +117,11 @@ def start(
 
     Raises:
         RuntimeError: another server works on the same data.
-        ValueError: there is no program to run, or the directory cannot be used.
+        ValueError: there is no program to run, the directory cannot be used, or an older program would
+            not see the data in it.
     """
-    argv = command(data, find())
+    program = embedded_program.find()
+    argv = command(data, program)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _prepare_socket_folder(socket_path(data).parent, data)
@@ -125,6 +129,7 @@ def start(
             lock = opened.enter_context(_lock_file(data))
             if not _acquire(lock, time.monotonic() + wait_s):
                 raise RuntimeError(f"the embedded server on {data} is already running")
+            _refuse_newer_data(data, program)
             log = Path(data, "server.log")
             log.unlink(missing_ok=True)
             return subprocess.Popen(  # noqa: S603 - our binary, our options, no shell
@@ -194,6 +199,14 @@ def _try_lock(lock: IO[bytes], kind: int = fcntl.LOCK_EX) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _refuse_newer_data(data: Path, program: Program) -> None:
+    """Raise ValueError where the program would begin with nothing: before Redis 7.0 it sees one file only."""
+    if program.version < _SEVERAL_FILES and Path(data, "appendonlydir").is_dir():
+        raise ValueError(
+            f"embedded server in {data}: {program} does not see data that a later one has written"
+        )
 
 
 def _short_folders() -> list[Path]:

@@ -13,7 +13,7 @@ from ..ipc import exitcodes, stdio
 from ..ipc.segment import Segment, SegmentError
 from ..ipc.soundness import Unsound, mend_header
 from ..ipc.soundness import check as look_over
-from ..streams import embedded, older
+from ..streams import embedded, embedded_program, older
 from ..streams.connection import RedisError, Target, client, explain, permanent, probe
 from ..streams.trouble import misplaced
 from ..worker.handler import Handler, load
@@ -184,11 +184,10 @@ def embedded_server(target: Target) -> subprocess.Popen[bytes] | None:
         return None
     try:
         server = embedded.start(data)
+        log.info("embedded server: %s, data in %s", embedded_program.find(), data)
         embedded.wait_ready(data, time.monotonic() + _EMBEDDED_S)
     except (RuntimeError, TimeoutError) as error:
         raise failing.Failure(str(error), exitcodes.UNAVAILABLE) from None
-    program = find()
-    log.info("embedded server: %s of %s, data in %s", program.path.name, program.origin, data)
     return server
 
 

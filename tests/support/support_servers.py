@@ -2,6 +2,7 @@
 
 found()           the binaries: the one that pools embed, the oldest that is supported, `redis-server` and
                   `valkey-server` on the PATH, and the paths in RSQ_TEST_SERVERS, separated by colons
+usual()           those beside which a test runs that is about the server: the oldest, the newest, the listed
 Server(binary)    one server, which can be started, stopped, killed, frozen and started again
 free_port()       a port that stays free until it is bound, and while its server is killed and started again
 """
@@ -14,7 +15,6 @@ import ctypes
 import fcntl
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import socket
@@ -111,10 +111,22 @@ def found() -> tuple[Binary, ...]:
     """Return every server on this machine once: the one that pools embed, the oldest supported, others."""
     paths = [embedded_program.find().path, *_oldest()]
     paths += [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
-    paths += [Path(path) for path in os.environ.get("RSQ_TEST_SERVERS", "").split(":") if path]
+    paths += _listed()
     binaries = [_binary(path) for path in paths]
     versions = [binary.version for binary in binaries]  # no product has another's version
     return tuple(binary for n, binary in enumerate(binaries) if binary.version not in versions[:n])
+
+
+@cache
+def usual() -> frozenset[Binary]:
+    """Return the oldest and the newest server, and those that RSQ_TEST_SERVERS lists."""
+    ordered = sorted(found(), key=lambda binary: binary.version)
+    listed = {_binary(path).version for path in _listed()}
+    return frozenset({ordered[0], ordered[-1], *(one for one in ordered if one.version in listed)})
+
+
+def _listed() -> list[Path]:
+    return [Path(path) for path in os.environ.get("RSQ_TEST_SERVERS", "").split(":") if path]
 
 
 def _oldest() -> list[Path]:
@@ -300,11 +312,8 @@ def _discard_all() -> None:
 
 def _binary(path: Path) -> Binary:
     """Ask a program what it is."""
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-    numbers = re.search(r"^(\w+) server v=(\d+)\.(\d+)\.(\d+)", said)
-    assert numbers, said
-    product, *version = numbers.groups()
-    return Binary(path, product.lower(), tuple(map(int, version)))
+    product, version = embedded_program.identify(path)
+    return Binary(path, product.lower(), version)
 
 
 def _fast_folder() -> str | None:
