@@ -65,15 +65,15 @@ def adds_once(
 
     Arguments:
         stream, trim, frame, pieces: what to add.
-        lane: of the exchange.
+        lane: of the exchange, named.
         most: how many ids the server remembers of one producer; a batch of more takes several.
     """
     count = b"*%d\r\n" % (len(trim) + 6 + frame.width)
-    key, rest = words((b"XADD", stream)), words((*trim, b"*")) + _DATA
+    key, rest, token = words((b"XADD", stream)), words((*trim, b"*")) + _DATA, lane.token.encode()
     commands = []
     for at, piece in enumerate(pieces):
-        name = f"{lane.name}.{at // most}".encode()
-        once = words((b"IDMP", name, b"%d.%d" % (lane.number, at % most)))
+        name = f"{lane.producer}.{at // most}".encode()
+        once = words((b"IDMP", name, b"%s.%d.%d" % (token, lane.number, at % most)))
         commands.append(b"%s%s%s%s%s" % (count, key, once, rest, piece))
     return commands
 

@@ -3,29 +3,32 @@
 Messages go out in one of three ways:
 
     pipeline   one XADD each. If the connection breaks, nobody knows which of them were executed.
-    IDMP       the same with ids of ours, where the server remembers those (Redis 8.6): may be sent again.
+    IDMP       the same with ids of ours, where the server remembers those (`idempotence`): may be sent again.
     script     one script for all, where it depends on what is in the stream (`unique`, `on_full`). The script
                remembers what it did, so it may be sent again on every server.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from redis.exceptions import RedisError, ResponseError
 
-from . import frames, keys, serializers
+from . import frames, idempotence, keys, lanes, serializers
 from .bounds import COUNT_MAX, SECONDS_MAX, TIMEOUT_LEAST_S, number, whole
 from .durations import Duration, seconds
 from .frames import Frame
-from .lanes import Lanes
+from .lanes import Lane
 from .letter import name_bytes, text_of
 from .meter import OF_PROCESS, Meter
 from .refusals import Duplicate, PushError, StreamFull
 from .steps import Pause, Steps, Talk
 from .trouble import Place, code, elsewhere, explain, permanent
+
+log = logging.getLogger(__name__)
 
 BATCH = 500
 # A batch of large messages goes out earlier: it is held in memory twice.
@@ -127,8 +130,9 @@ class Pusher:
         )
         trims = maxlen is not None and on_full == "trim"
         self._trim = (b"MAXLEN", self._rule, b"%d" % self._most) if trims else ()
-        self._name, self._lanes = name_bytes(stream), Lanes()
+        self._name, self._lanes = name_bytes(stream), lanes.OF_PROCESS
         self._remembers: int | None = None  # ids of ours, with IDMP; 0: none, None: to be found out
+        self._told: set[str] = set()
 
     def push(
         self,
@@ -198,25 +202,49 @@ class Pusher:
             if not most:
                 before = frames.adds(self._name, self._trim, frame)
                 return (yield from self._exchange(pieces, before))
-            lane = self._lanes.take()
-            once = frames.adds_once(self._name, self._trim, frame, pieces, lane, most)
-            ids = yield from self._exchange(once, again=True)
+            lane = self._lanes.take(named=True)
+            try:
+                once = frames.adds_once(self._name, self._trim, frame, pieces, lane, most)
+                return (yield from self._exchange(once, lane=lane))
+            finally:
+                self._lanes.give(lane)
         except _Broken as broken:
             self._remembers = None  # the next server may be another
             raise self._failure(broken.cause, pushed + broken.done, broken.unsure) from broken.cause
-        self._lanes.give(lane)
-        return ids
 
     def _how_many_it_remembers(self) -> Steps[int]:
         """Return how many ids of ours the server remembers; as long as there is no stream that is open."""
         if self._remembers is None:
-            heard = yield Talk(frames.command(b"XINFO", b"STREAM", self._name), 1)
-            assert heard is not None
-            if heard.lost is None:
-                self._remembers = remembered(heard.answers[0], self._timeout_s)
-            elif not heard.sent and not self._patience_s:
-                raise _Broken(heard.lost, 0, 0)
-        return self._remembers or 0
+            stream = yield from self._ask(b"XINFO", b"STREAM", self._name)
+            found = idempotence.memory(stream, self._timeout_s)
+            if found is None:
+                return 0
+            fault = idempotence.fault((yield from self._ask(b"HELLO"))) if found.ids else ""
+            if fault:
+                words = (
+                    "no push is sent again after its connection broke: the server could tell it from another"
+                )
+                self._tell_once("version", f"{words}, but {fault}, and this is only reliable from 8.6.2 on")
+            elif found.is_too_large:
+                words = f"the server remembers ids of {found.producers} producers and does not forget them"
+                self._tell_once("producers", f"{words}: see docs/producer.md")
+            self._remembers = 0 if fault else found.ids
+        return self._remembers
+
+    def _ask(self, *words: bytes) -> Steps[Any]:
+        """Return the answer to a question, an error of the server too. It is asked until it is answered."""
+        try:
+            (answer,) = yield from self._exchange([frames.command(*words)], again=True, counted=False)
+        except _Broken as broken:
+            if not isinstance(broken.cause, ResponseError) or elsewhere(broken.cause):
+                raise _Broken(broken.cause, 0, 0) from None
+            return broken.cause
+        return answer
+
+    def _tell_once(self, what: str, words: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("stream %s: %s", self.stream, words)
 
     def _add_by_script(
         self, frame: Frame, pieces: list[bytes], pushed: int, lasts_ms: int = 0, key: str = ""
@@ -261,10 +289,11 @@ class Pusher:
             names.append(keys.unique(self.stream, key))
         call = frames.script(names, lane, self._rule, self._most, lasts_ms, frame, pieces)
         try:
-            (answer,) = yield from self._exchange([call], again=True, counted=False)
+            (answer,) = yield from self._exchange([call], lane=lane, counted=False)
         except _Broken as broken:
             raise self._failure(broken.cause, pushed, len(pieces) if broken.unsure else 0) from broken.cause
-        self._lanes.give(lane)
+        finally:
+            self._lanes.give(lane)
         if text_of(answer[0]) == "known":
             self._count(0, duplicates=1)
             return True, 0, "", answer[1:]
@@ -272,7 +301,13 @@ class Pusher:
         return False, answer[1], text_of(answer[2]), answer[3:]
 
     def _exchange(
-        self, pieces: list[bytes], before: bytes = b"", *, again: bool = False, counted: bool = True
+        self,
+        pieces: list[bytes],
+        before: bytes = b"",
+        *,
+        lane: Lane | None = None,
+        again: bool = False,
+        counted: bool = True,
     ) -> Steps[list[Any]]:
         """Send commands, return their answers.
 
@@ -282,18 +317,22 @@ class Pusher:
         Arguments:
             pieces: the commands, without what stands before each.
             before: that.
-            again: whether the server knows those again that it has executed.
+            lane: by which the server knows those again that it has executed.
+            again: it does not matter if it executes them again.
             counted: each is a message.
 
         Raises:
             _Broken: not all were executed, or nobody knows.
         """
         found: list[Any] = []
+        again = again or lane is not None
         broken = False  # then what is left may have been executed
         began = time.monotonic()
         deadline = began + self._patience_s
         pauses = iter(_PAUSES_S)
         while True:
+            if lane is not None:
+                lane.broken = True  # should this end here
             heard = yield Talk(before.join((b"", *pieces)), len(pieces))
             assert heard is not None
             answers, lost = heard.answers, heard.lost
@@ -302,14 +341,16 @@ class Pusher:
             found += good
             if counted and good:
                 self._count(len(good))
-            if lost is None and not errors:
-                if broken:
-                    self._count(0, resent=1)
-                return found
             if lost is not None and heard.sent and not again:
                 raise _Broken(lost, len(found), len(pieces) - len(answers))
             if lost is not None and heard.sent and not broken:
                 broken, deadline = True, time.monotonic() + self._timeout_s
+            if lane is not None:
+                lane.broken = broken
+            if lost is None and not errors:
+                if lane is not None and broken:
+                    self._count(0, resent=1)
+                return found
             refused = [
                 one for one, said in zip(pieces, answers, strict=False) if isinstance(said, RedisError)
             ]
@@ -340,23 +381,3 @@ def _at_least_1(what: str, value: object) -> int:
         return whole(value, 1, COUNT_MAX)
     except ValueError as error:
         raise ValueError(f"{what} must be at least 1: {error}") from None
-
-
-def remembered(stream: Any, timeout_s: float) -> int | None:
-    """Return how many ids of one producer a server remembers for long enough, by its XINFO STREAM.
-
-    Arguments:
-        stream: the answer; an error means that there is no stream yet, or that we may not ask.
-        timeout_s: how long one attempt may take.
-
-    Returns:
-        0 if it remembers none, or not for long enough; None if that is not known yet.
-    """
-    if isinstance(stream, RedisError):
-        refused = isinstance(stream, ResponseError) and not elsewhere(stream)
-        return 0 if refused and "no such key" not in str(stream) else None
-    pairs = stream.items() if isinstance(stream, dict) else zip(stream[::2], stream[1::2], strict=True)
-    known = {text_of(name): value for name, value in pairs}
-    # One attempt that hangs, the next one, and as much to spare.
-    lasts = known.get("idmp-duration", 0) >= 3 * timeout_s
-    return int(known.get("idmp-maxsize", 0)) if lasts else 0

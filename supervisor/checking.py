@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from ..streams.idempotence import PRODUCERS_MOST, Memory
 from ..streams.replication import Replication
 from ..streams.survey import Survey
 from .figures import span
@@ -61,13 +62,16 @@ class Finding:
     limit: float | None = None
 
 
-def findings(seen: Survey, limits: Limits, replicas: Replication | None = None) -> list[Finding]:
+def findings(
+    seen: Survey, limits: Limits, replicas: Replication | None = None, producers: Memory | None = None
+) -> list[Finding]:
     """Return what is to be said of a group, in a fixed order.
 
     Arguments:
         seen: the group.
         limits: what is still good.
         replicas: of the server; None when it has none, or does not say.
+        producers: what the server remembers of those of the stream; None if it does not say.
     """
     if seen.length is None or not seen.exists:
         what = "stream" if seen.length is None else "group"
@@ -95,6 +99,11 @@ def findings(seen: Survey, limits: Limits, replicas: Replication | None = None) 
             " confirm for some seconds what is lost. CONFIG SET min-replicas-to-write 1 bounds that"
         )
         found.append(Finding("replicas", Grade.GOOD, words, replicas.replicas))
+    if producers is not None and producers.is_too_large:
+        words = (
+            f"the server keeps ids of {producers.producers} producers and forgets none: see docs/producer.md"
+        )
+        found.append(Finding("producers", Grade.WARNING, words, producers.producers, PRODUCERS_MOST))
     found += _lost(seen)
     if seen.pause:
         words = f"paused {told(seen.pause, seen.now_ms)}; rsq resume lets it go on"

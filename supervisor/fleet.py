@@ -22,6 +22,7 @@ from ..streams.asking import Asker
 from ..streams.bounds import SECONDS_MAX, TIMEOUT_LEAST_S, number
 from ..streams.connection import RedisError, Target, client, explain, target
 from ..streams.deadletter import DeadLetters
+from ..streams.idempotence import memory
 from ..streams.orders import WORKERS_MAX, Order, Orders
 from ..streams.pending import Pending
 from ..streams.replication import replication
@@ -186,7 +187,9 @@ class Fleet:
         limits = limits or Limits()
         count = LAG_MOST if limits.lag is None else min(limits.lag + 1, checking.COUNT_MOST)
         try:
-            found = checking.findings(self.status(count_to=count), limits, replication(self._asker))
+            seen = self.status(count_to=count)
+            (stream,) = self._asker.ask(("XINFO", "STREAM", self.stream))
+            found = checking.findings(seen, limits, replication(self._asker), memory(stream))
         except RedisError as error:
             found = checking.cannot_tell(self.explain(error))
         return Health(checking.worst(found), tuple(found))

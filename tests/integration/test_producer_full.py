@@ -155,7 +155,7 @@ def test_a_call_that_comes_after_its_successor_does_nothing(client: Any, server:
     def call(number: int, payload: bytes) -> Any:
         link = pool.get_connection()
         try:
-            lane, piece = Lane("t.0", number), frame.piece(payload)
+            lane, piece = Lane("t", 0, number), frame.piece(payload)
             link.send_packed_command([frames.script(names, lane, b"unread", 10, 0, frame, [piece])])
             return link.read_response()
         finally:

@@ -105,6 +105,11 @@ class Binary:
     def name(self) -> str:
         return f"{self.product}-{'.'.join(map(str, self.version[:2]))}"
 
+    @property
+    def remembers(self) -> bool:
+        """Tell whether it has XADD with IDMP, without the faults of the first versions."""
+        return self.product == "redis" and self.version >= (8, 6, 2)
+
 
 @cache
 def found() -> tuple[Binary, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rsq.streams.fleet import Report, report
+from rsq.streams.idempotence import Memory
 from rsq.streams.orders import Order
 from rsq.streams.pending import Pending
 from rsq.streams.replication import Replication
@@ -54,6 +55,13 @@ def test_what_a_keeper_cannot_do_is_a_warning() -> None:
     assert graded(seen) == {"keepers": Grade.WARNING}
     assert finding(seen, "keepers").text.startswith("web-1: circuit breakers are as they were: MOVED")
     assert "\x1b" not in finding(seen, "keepers").text
+
+
+def test_a_server_that_forgets_no_producer_is_a_warning() -> None:
+    found = {one.check: one for one in findings(WELL, ANY, None, Memory(100, 10_001))}
+    assert (found["producers"].grade, found["producers"].value) == (Grade.WARNING, 10_001)
+    for well in (None, Memory(), Memory(100, 10_000)):
+        assert "producers" not in {one.check for one in findings(WELL, ANY, None, well)}
 
 
 def test_a_primary_that_needs_no_replica_is_told() -> None:

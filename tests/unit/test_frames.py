@@ -46,7 +46,7 @@ def test_ids_of_ours_are_never_given_twice_in_a_batch(
     batch: list[bytes], event: str | None, most: int
 ) -> None:
     """And the server remembers as many of one producer as it is given at once."""
-    frame, lane = Frame(event), Lane("token.0", 7)
+    frame, lane = Frame(event), Lane("token", 0, 7, producer="name.0")
     commands = frames.adds_once(b"orders", (), frame, [frame.piece(one) for one in batch], lane, most)
     found = parsed(b"".join(commands))
     assert len(commands) == len(found) == len(batch)
@@ -55,17 +55,17 @@ def test_ids_of_ours_are_never_given_twice_in_a_batch(
     ids = [(command[3], command[4]) for command in found]
     assert len(set(ids)) == len(batch)
     assert max(sum(one == name for one, _ in ids) for name, _ in ids) <= most
-    later = frames.adds_once(
-        b"orders", (), frame, [frame.piece(one) for one in batch], Lane("token.0", 8), most
-    )
-    assert not set(ids) & {(command[3], command[4]) for command in parsed(b"".join(later))}
+    # Neither by the next exchange of the lane, nor by the next process of that name.
+    for other in (Lane("token", 0, 8, producer="name.0"), Lane("another", 0, 7, producer="name.0")):
+        later = frames.adds_once(b"orders", (), frame, [frame.piece(one) for one in batch], other, most)
+        assert not set(ids) & {(command[3], command[4]) for command in parsed(b"".join(later))}
 
 
 @given(st.lists(st.binary(max_size=40), max_size=12), names)
 def test_a_script_is_given_all_words_of_all_messages(batch: list[bytes], event: str | None) -> None:
     frame = Frame(event)
     call = frames.script(
-        ["orders", "sent"], Lane("t.0", 3), b"unread", 10, 0, frame, [frame.piece(one) for one in batch]
+        ["orders", "sent"], Lane("t", 0, 3), b"unread", 10, 0, frame, [frame.piece(one) for one in batch]
     )
     (command,) = parsed(call)
     assert command[0] == b"EVAL"

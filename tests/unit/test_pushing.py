@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -12,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as Gone
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from rsq.streams import pushing
-from rsq.streams.lanes import Lanes
-from rsq.streams.pushing import Pusher, remembered
+from rsq.streams.pushing import Pusher
 from rsq.streams.refusals import PushError, StreamFull
 from rsq.streams.steps import Heard, Pause, Steps, Talk
 
@@ -29,7 +29,8 @@ class Model:
     def __init__(self, faults: Iterator[str], *, remembers: int) -> None:
         self.entries: list[bytes] = []
         self.known: dict[tuple[bytes, bytes], bytes] = {}
-        self.faults, self.remembers = faults, remembers
+        self.faults, self.remembers, self.producers = faults, remembers, 0
+        self.version = b"8.6.2"
         self.clock = 0.0
 
     def hear(self, talk: Talk) -> Heard:
@@ -37,8 +38,6 @@ class Model:
         reader.feed(talk.data)
         commands = [reader.gets() for _ in range(talk.count)]
         assert reader.gets() is False
-        if commands[0][0] == b"XINFO":
-            return Heard([[b"idmp-duration", 100, b"idmp-maxsize", self.remembers]])
         fault = next(self.faults, "fine")
         if fault == "unreachable":
             return Heard([], Gone("refused"), sent=False)
@@ -53,7 +52,11 @@ class Model:
         answers = [self.add(command) for command in commands]
         return Heard([], Gone("lost")) if fault == "lost after" else Heard(answers)
 
-    def add(self, command: list[bytes]) -> bytes:
+    def add(self, command: list[bytes]) -> Any:
+        if command[0] == b"XINFO":
+            return [b"idmp-duration", 100, b"idmp-maxsize", self.remembers, b"pids-tracked", self.producers]
+        if command[0] == b"HELLO":
+            return [b"server", b"redis", b"version", self.version]
         once = (command[3], command[4]) if command[2] == b"IDMP" else None
         if once in self.known:
             return self.known[once]
@@ -115,7 +118,7 @@ def test_without_them_nothing_is_there_twice_and_doubt_is_told(
 
 
 def test_who_gives_up_tells_the_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(iter(["lost after"] + ["unreachable"] * 100), remembers=100)
+    model = Model(iter(["fine", "fine", "lost after"] + ["unreachable"] * 100), remembers=100)
     monkeypatch.setattr(pushing, "time", type("Clock", (), {"monotonic": lambda: model.clock}))
     made = pusher(timeout_s=2.0)
     with pytest.raises(PushError) as caught:
@@ -170,28 +173,64 @@ def test_an_answer_of_another_kind_is_final() -> None:
     assert str(caught.value).startswith(words)
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (ResponseError("no such key"), None),
-        (ResponseError("NOPERM no XINFO for you"), 0),
-        (ReadOnlyError("READONLY"), None),
-        ([b"length", 3, b"first-entry", [b"1-0", [b"a", b"b"]]], 0),
-        ([b"idmp-duration", 100, b"idmp-maxsize", 50], 50),
-        ({"idmp-duration": 100, "idmp-maxsize": 50}, 50),
-        ([b"idmp-duration", 29, b"idmp-maxsize", 50], 0),
-    ],
-)
-def test_what_a_server_remembers(answer: Any, expected: int | None) -> None:
-    assert remembered(answer, 10.0) == expected
+@pytest.mark.parametrize("question", range(2), ids=["XINFO", "HELLO"])
+@pytest.mark.parametrize("fault", ["unreachable", "lost before", "lost after", "elsewhere"])
+def test_what_the_server_remembers_is_asked_until_it_is_answered(question: int, fault: str) -> None:
+    """Else the push would not be protected."""
+    model = Model(
+        iter(["fine"] * question + [fault, "fine"] + ["fine"] * (1 - question) + ["lost after"]), remembers=9
+    )
+    made = pusher()
+    assert model.do(made.push_many(range(3), made.batches(None, 3, None, None))) == 3
+    assert sorted(model.entries) == [b"0", b"1", b"2"]
+    assert made.meter.metrics(time.monotonic()).resent == 1  # the batch: questions are none
 
 
-def test_a_lane_that_broke_is_not_used_again() -> None:
-    lanes = Lanes()
-    one, two = lanes.take(), lanes.take()
-    assert one.name != two.name
-    lanes.give(one)
-    again = lanes.take()
-    assert (again.name, again.number) == (one.name, 2)
-    assert lanes.take().name not in (one.name, two.name)
-    assert isinstance(PushError(RedisError("x"), 0, 0), RedisError)
+def test_after_a_push_that_failed_the_next_one_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(iter(["fine", "fine"] + ["unreachable"] * 100), remembers=9)
+    monkeypatch.setattr(pushing, "time", type("Clock", (), {"monotonic": lambda: model.clock}))
+    made = pusher(patience_s=0.5)
+    with pytest.raises(PushError) as caught:
+        model.do(made.push_many([1], made.batches(None, 1, None, None)))
+    assert (caught.value.pushed, caught.value.unsure) == (0, 0)
+    model.faults = iter(["lost after", "fine", "fine", "lost after"])
+    assert model.do(made.push_many([2], made.batches(None, 1, None, None))) == 1
+    assert model.entries == [b"2"]
+
+
+def test_a_question_that_is_never_answered_leaves_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was sent but it."""
+    model = Model(iter(["lost after"] * 100), remembers=9)
+    monkeypatch.setattr(pushing, "time", type("Clock", (), {"monotonic": lambda: model.clock}))
+    made = pusher(timeout_s=2.0)
+    with pytest.raises(PushError) as caught:
+        model.do(made.push_many([1, 2, 3], made.batches(None, 10, None, None)))
+    assert (caught.value.pushed, caught.value.unsure, model.entries) == (0, 0, [])
+
+
+@pytest.mark.parametrize("version", [b"8.6.0", b"8.6.1"])
+def test_a_server_whose_memory_has_faults_is_not_relied_on_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture, version: bytes
+) -> None:
+    model = Model(iter(()), remembers=9)
+    model.version = version
+    made = pusher()
+    for faults in ([], ["lost after"], []):
+        model.faults = iter(["fine"] * 2 + faults if made._remembers is None else faults)
+        with contextlib.suppress(PushError):
+            model.do(made.push_many([1], made.batches(None, 1, None, None)))
+    assert not model.known
+    (line,) = caplog.messages
+    assert line.startswith("stream orders: no push is sent again")
+    assert version.decode() in line
+
+
+def test_a_server_that_forgets_no_producer_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = Model(iter(()), remembers=9)
+    made = pusher()
+    for model.producers in (10_000, 10_001, 10_002):
+        made._remembers = None
+        model.do(made.push_many([1], made.batches(None, 1, None, None)))
+    assert len(model.known) == 3
+    (line,) = caplog.messages
+    assert "ids of 10001 producers and does not forget them: see docs/producer.md" in line
