@@ -17,9 +17,9 @@ from .catalogue import NAMES, bench
 RESULTS, DOCS = Path("build/bench"), Path("docs")
 
 
-def show(answer: Answer, console: Console) -> None:
-    """Print an answer for a person at a terminal."""
-    console.print(f"\n[bold]{answer.name}[/]: {answer.question}")
+def show(answer: Answer, machine: dict[str, str], console: Console) -> None:
+    """Print an answer, and the server it was found on, for a person at a terminal."""
+    console.print(f"\n[bold]{answer.name}[/]: {answer.question} ({machine['server']})")
     if answer.figures:
         grid = Grid("what", "found: median (spread)", "target", "", box=None, pad_edge=False)
         for figure in answer.figures:
@@ -64,8 +64,9 @@ def main() -> int:
             console.print(f"\n[bold]{name}[/]: void, no figures: {escape(str(void))}")
             missed = True
             continue
-        keep(answer, rig.machine(), RESULTS)
-        show(answer, console)
+        machine = rig.machine()
+        keep(answer, machine, RESULTS)
+        show(answer, machine, console)
         missed |= not answer.met
     return int(missed)
 

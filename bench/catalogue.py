@@ -18,6 +18,7 @@ NAMES = (
     "recovery",
     "start",
     "memory",
+    "pending",
     "push",
     "scrape",
     "idle",

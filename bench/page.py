@@ -7,6 +7,7 @@ the same answers give the same page.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,9 +94,13 @@ def markdown(answers: Sequence[Kept]) -> str:
 
 
 def _shared(machines: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Return what is the same for all answers."""
-    first = machines[0] if machines else {}
-    return {what: value for what, value in first.items() if all(one.get(what) == value for one in machines)}
+    """Return what is the same for most answers: the others say what theirs is."""
+    shared = {}
+    for what in machines[0] if machines else ():
+        value, times = Counter(one.get(what, "") for one in machines).most_common(1)[0]
+        if 2 * times > len(machines):
+            shared[what] = value
+    return shared
 
 
 def _glance(answers: Sequence[Answer]) -> str:
@@ -113,7 +118,11 @@ def _glance(answers: Sequence[Answer]) -> str:
 
 
 def _machine(shared: dict[str, str]) -> str:
-    return f"## Machine\n\n{_grid(('what', 'is'), tuple(shared.items()))}" if shared else ""
+    return (
+        f"## Machine\n\nWhere nothing else is said:\n\n{_grid(('what', 'is'), tuple(shared.items()))}"
+        if shared
+        else ""
+    )
 
 
 def _section(answer: Answer, machine: dict[str, str], shared: dict[str, str]) -> str:

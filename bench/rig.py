@@ -82,14 +82,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(*, tcp: bool = False, data: Path | None = None) -> Iterator[str]:
+def server(*, tcp: bool = False, data: Path | None = None, binary: str = "") -> Iterator[str]:
     """Run a server of our own, pinned; yield its URL.
 
     Arguments:
         tcp: listen on the loopback, for who cannot use a socket file.
         data: a snapshot to begin with, as SAVE writes it.
+        binary: of the server; the one on the PATH or the embedded one if empty.
     """
-    binary = shutil.which("redis-server") or str(embedded_program.find().path)
+    binary = binary or shutil.which("redis-server") or str(embedded_program.find().path)
     folder = Path(tempfile.mkdtemp(prefix="rsq-bench-"))
     core, _ = cores()
     port = free_port() if tcp else 0
@@ -122,8 +123,18 @@ def server(*, tcp: bool = False, data: Path | None = None) -> Iterator[str]:
 
 
 def version(url: str) -> str:
-    """Return the server's version."""
-    return str(redis.Redis.from_url(url, decode_responses=True).info("server")["redis_version"])
+    """Return the server's name and version."""
+    said = redis.Redis.from_url(url, decode_responses=True).info("server")
+    if "valkey_version" in said:
+        return f"Valkey {said['valkey_version']}"
+    return f"Redis {said['redis_version']}"
+
+
+def servers() -> list[str]:
+    """Return the server programs that are found: those that RSQ_TEST_SERVERS lists, and the PATH's."""
+    named = os.environ.get("RSQ_TEST_SERVERS", "").split(":")
+    found = [*filter(None, named), *filter(None, map(shutil.which, ("redis-server", "valkey-server")))]
+    return list(dict.fromkeys(found)) or [str(embedded_program.find().path)]
 
 
 def machine() -> dict[str, str]:

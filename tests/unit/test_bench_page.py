@@ -59,6 +59,15 @@ def test_what_differs_between_answers_stands_with_each() -> None:
     assert text.count("a quick one") == 1
 
 
+def test_one_answer_of_another_machine_does_not_make_all_others_say_theirs() -> None:
+    others = [Answer(name, "?", "By counting.") for name in ("one", "two")]
+    text = page.markdown(
+        [*((one, MACHINE) for one in others), (ANSWER, {**MACHINE, "server": "Redis 8.6.2"})]
+    )
+    assert "Measured with server Redis 8.6.2." in text
+    assert text.count("2026-01-31") == 1
+
+
 def test_the_committed_page_is_what_the_committed_answers_say() -> None:
     """After a bench was run again: python -m rsq.bench page."""
     assert (DOCS / "benchmarks.md").read_text() == page.markdown(page.found(DOCS / "benchmarks"))
