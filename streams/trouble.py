@@ -86,10 +86,22 @@ _ROUTE = "no route to the host: check its address, the network and firewalls"
 _TIMEOUT = "no answer in time: is the server overloaded, or does a firewall drop packets?"
 _CLOSED = "the connection was closed by the other side: did the server restart, or reach its maxclients?"
 _NO_CERTIFICATE = "the server wants a client's certificate: ssl_certfile=FILE&ssl_keyfile=FILE in the URL"
-_KEY_USAGE = (
-    "Python 3.13 and later want a CA that names its key's usage: make its certificate anew with the same key,"
-    " openssl req -x509 -key CA.key -subj /CN=NAME -addext keyUsage=critical,keyCertSign,cRLSign -out CA.pem"
+# What Python 3.13 and later refuse by default (VERIFY_X509_STRICT), and many a self-made CA lacks.
+_OLD_AUTHORITY = (
+    "Python 3.13 and later want a CA that names its key's usage: make its certificate anew with the same key"
+    " and name, openssl req -x509 -key CA.key -subj /CN=NAME -addext keyUsage=critical,keyCertSign,cRLSign"
+    " -days 3650 -out CA.pem"
 )
+_BARE_CERTIFICATE = (
+    "Python 3.13 and later want a certificate that names the key of its CA: sign the server's anew with"
+    " authorityKeyIdentifier=keyid in the file that openssl x509 -req -extfile names"
+)
+_STRICT = {
+    "authority key identifier": _BARE_CERTIFICATE,
+    "subject key identifier": _OLD_AUTHORITY,
+    "key usage": _OLD_AUTHORITY,
+    "basic constraints": _OLD_AUTHORITY,
+}
 _NUMBERS = {
     errno.ECONNREFUSED: _REFUSED,
     errno.ENOENT: "there is no such socket: is the server running?",
@@ -204,9 +216,8 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 def _advice(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message or error.reason or ""
-        advice = "name its CA in the URL with ssl_ca_certs=FILE, and the host as the certificate does"
-        if "key usage" in why.lower():
-            advice = _KEY_USAGE
+        usual = "name its CA in the URL with ssl_ca_certs=FILE, and the host as the certificate does"
+        advice = next((told for lacking, told in _STRICT.items() if lacking in why.lower()), usual)
         return f"the server's certificate is refused: {why}; {advice}"
     if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason or error).upper():
         return _NO_CERTIFICATE
