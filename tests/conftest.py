@@ -17,7 +17,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A machine that does other things too makes an example slow, and no test wrong.
+hypothesis.settings.register_profile("rsq", deadline=None)
+hypothesis.settings.load_profile("rsq")
 
 SUPPORT = Path(__file__).parent / "support"
 sys.path.insert(0, str(SUPPORT))

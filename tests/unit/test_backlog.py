@@ -43,6 +43,7 @@ class Line:
     """A session on which all is well, until it breaks."""
 
     term = 0
+    consumer_was_missing = False
 
     def __init__(self, pending: dict[bytes, int], works_for: int = 1000) -> None:
         self.pending, self.works_for = pending, works_for
