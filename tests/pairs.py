@@ -182,8 +182,10 @@ class Round(Soak):
         pool = self.one()
         self.ensure(pool)
         pool.signal(signal.SIGTERM)
+        told = pool.process
         yield
-        pool.wait(90)
+        if pool.process is told:  # else it was killed meanwhile, and another one runs
+            pool.wait(90)
         self.nap(0, 2 * LEASE_S)
         self.ensure(pool)
 
