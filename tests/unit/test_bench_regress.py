@@ -20,7 +20,7 @@ def slower(self, route, limit):
     function = quick(self, route, limit)
 
     def call(message):
-        for _ in range(1000):
+        for _ in range(200):
             pass
         return function(message)
 
@@ -37,8 +37,8 @@ def test_a_slower_path_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Every process that is measured finds a patch in its Python path; a target is missed by it."""
     (tmp_path / "sitecustomize.py").write_text(SLOWER)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(regress, "SHORT", 500)
-    monkeypatch.setattr(regress, "LONG", 2500)
+    monkeypatch.setattr(regress, "SHORT", 200)
+    monkeypatch.setattr(regress, "LONG", 1200)
     found = regress.answer(Scale())
     assert not found.met
     assert "The path changed by +" in found.notes[0]
