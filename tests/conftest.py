@@ -5,7 +5,9 @@
     make_pool   makes pools on `server` that leave nothing behind
 
 A test that uses one of them runs beside the oldest program, the newest, and those listed in
-RSQ_TEST_SERVERS. Tests of faults run beside one each, and take turns. `--every-server` runs all beside all.
+RSQ_TEST_SERVERS. Tests of faults run beside one each, and take turns: those that depend on the server
+(`every_server`) beside the oldest or the newest, and beside each that is listed. `--every-server` runs all
+beside all.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ sys.path.insert(0, str(SUPPORT))
 pytest.register_assert_rewrite(*(module.stem for module in SUPPORT.glob("support_*.py")))  # says the values
 
 from support_pool import Pool, made  # noqa: E402  rewritten first
-from support_servers import Binary, Server, found, usual  # noqa: E402
+from support_servers import Binary, Server, edges, found, listed  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is about the server beside the usual ones, each fault of our own processes beside one."""
+    """Leave each test beside the servers whose turn it is."""
     if config.getoption("every_server"):
         return
     others = {item for item in items if _is_for_another(item)}
@@ -71,10 +73,14 @@ def _is_for_another(item: pytest.Item) -> bool:
     servers = [value for value in call.params.values() if isinstance(value, Binary)] if call else []
     if not servers:
         return False
-    if item.path.parent.name != "faults" or item.get_closest_marker("every_server"):
-        return servers[0] not in usual()
-    turn = zlib.crc32(item.nodeid.replace(servers[0].name, "").encode()) % len(found())
-    return servers[0] is not found()[turn]
+    server, depends = servers[0], item.get_closest_marker("every_server") is not None
+    in_turns = item.path.parent.name == "faults" or item.get_closest_marker("one_server") is not None
+    if server in listed() and (depends or not in_turns):
+        return False
+    if not in_turns:
+        return server not in edges()
+    choice = edges() if depends else found()
+    return server is not choice[zlib.crc32(item.nodeid.replace(server.name, "").encode()) % len(choice)]
 
 
 @pytest.fixture(scope="session", params=found(), ids=lambda binary: binary.name)

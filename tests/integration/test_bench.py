@@ -19,6 +19,8 @@ from support_topology import Cluster
 from rsq.streams import acl, embedded
 from rsq.supervisor.bench import BATCHES, Rate, best_of, suits
 
+pytestmark = pytest.mark.one_server
+
 QUICK = ("bench", "--messages", "5000", "--seconds", "0.5")
 
 

@@ -2,7 +2,8 @@
 
 found()           the binaries: the one that pools embed, the oldest that is supported, `redis-server` and
                   `valkey-server` on the PATH, and the paths in RSQ_TEST_SERVERS, separated by colons
-usual()           those beside which a test runs that is about the server: the oldest, the newest, the listed
+edges()           the oldest and the newest of them
+listed()          those that RSQ_TEST_SERVERS lists
 Server(binary)    one server, which can be started, stopped, killed, frozen and started again
 free_port()       a port that stays free until it is bound, and while its server is killed and started again
 """
@@ -123,11 +124,17 @@ def found() -> tuple[Binary, ...]:
 
 
 @cache
-def usual() -> frozenset[Binary]:
-    """Return the oldest and the newest server, and those that RSQ_TEST_SERVERS lists."""
+def edges() -> tuple[Binary, ...]:
+    """Return the oldest and the newest server; one where there is no other."""
     ordered = sorted(found(), key=lambda binary: binary.version)
-    listed = {_binary(path).version for path in _listed()}
-    return frozenset({ordered[0], ordered[-1], *(one for one in ordered if one.version in listed)})
+    return tuple(dict.fromkeys((ordered[0], ordered[-1])))
+
+
+@cache
+def listed() -> frozenset[Binary]:
+    """Return the servers that RSQ_TEST_SERVERS lists."""
+    versions = {_binary(path).version for path in _listed()}
+    return frozenset(binary for binary in found() if binary.version in versions)
 
 
 def _listed() -> list[Path]:
