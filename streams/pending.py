@@ -96,7 +96,8 @@ def oldest_first(
     while True:
         count = min(left, PAGE) if left and not untouched_ms else PAGE
         found = rows(good(asker.ask(page(stream, group, first, count, consumer))[0]))
-        wanted = [row for row in found if row.untouched_ms >= untouched_ms]
+        # What has no owner has no time either: it is wanted in any case.
+        wanted = [row for row in found if not row.consumer or row.untouched_ms >= untouched_ms]
         yield wanted[:left] if left else wanted
         if len(found) < count or (left and len(wanted) >= left):
             return

@@ -213,6 +213,8 @@ def _idle(seen: Survey, limit: float | None) -> Finding:
     row = seen.untouched
     if row is None:
         return _limited("idle", "nothing is pending", 0.0, limit)
+    if not row.consumer:  # of all that was looked at: what has an owner has a time
+        return _limited("idle", f"{row.id} has no owner: the leader takes it over", 0.0, limit)
     untouched_s = row.untouched_ms / 1000
     words = f"{row.id} of {one_line(row.consumer, 60)} untouched for {span(untouched_s)}"
     return _limited("idle", words, untouched_s, limit)

@@ -133,16 +133,27 @@ def _pending(seen: Survey) -> Text:
     words = short(seen.pending)
     if seen.oldest and seen.oldest_ms is not None:
         words += f", the oldest is {seen.oldest.id}, {span(seen.oldest_ms / 1000)} old, {state(seen.oldest)}"
-        words += f" by {one_line(seen.oldest.consumer, _NAME_MAX)}" if seen.oldest.state == "held" else ""
+        words += (
+            f" by {one_line(seen.oldest.consumer, _NAME_MAX)}"
+            if seen.oldest.state == "held" and seen.oldest.consumer
+            else ""
+        )
     return Text(words, "" if seen.pending else "dim")
 
 
 def state(row: Pending) -> str:
     """Return what is being done with a pending entry, in words: its idle time may be a mark."""
+    if not row.consumer:  # after XNACK
+        return "no owner"
     since = span(row.untouched_ms / 1000)
     return {"held": f"held, touched {since} ago", "resting": f"rests for {since}"}.get(
         row.state, f"suspect for {since}"
     )
+
+
+def tried(row: Pending) -> int | None:
+    """Return the attempts of a pending entry; None where XNACK FATAL has set a counter that says nothing."""
+    return row.attempts if row.attempts < 2**53 else None
 
 
 def told(order: Order, now_ms: int) -> str:
@@ -278,9 +289,9 @@ def entry_json(row: Pending, now_ms: int) -> dict[str, Any]:
         "id": row.id,
         "age_s": _s(max(0, now_ms - row.created_ms)),
         "consumer": label(row.consumer),
-        "state": row.state,
-        "untouched_s": _s(row.untouched_ms),
-        "attempts": row.attempts,
+        "state": row.state if row.consumer else "no owner",
+        "untouched_s": _s(row.untouched_ms) if row.consumer else None,
+        "attempts": tried(row),
     }
 
 

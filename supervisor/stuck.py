@@ -11,7 +11,7 @@ from rich.text import Text
 from ..streams import keys
 from ..streams.pending import Pending
 from .figures import span
-from .fleetboard import entry_json, state
+from .fleetboard import entry_json, state, tried
 from .printable import json_text, one_line
 from .reading import label
 
@@ -31,10 +31,10 @@ def cells(row: Pending, alive: Alive, now_ms: int, width: int | None = None) -> 
     return (
         row.id,
         span(max(0, now_ms - row.created_ms) / 1000),
-        one_line(row.consumer, width),
-        "foreign" if living is None else "alive" if living else "gone",
+        one_line(row.consumer, width) or "-",
+        "-" if not row.consumer else "foreign" if living is None else "alive" if living else "gone",
         state(row),
-        str(row.attempts),
+        "?" if (attempts := tried(row)) is None else str(attempts),
     )
 
 

@@ -46,7 +46,10 @@ local function judge(id)
   end
   local idle, counter = row[3], row[4]
   if owner == '' then
-    return false, false, counter  -- nobody has it, and it has no time
+    -- Nobody has it, and it has no time. XNACK FATAL sets a counter that a script cannot even pass on: it says
+    -- what a stranger thinks of the entry, not how often it was tried. As of one that was not started at all.
+    local tried = counter < 2^53
+    return false, not tried, tried and counter or 1
   end
   if idle >= RESTING then
     local suspect = idle >= SUSPECT
