@@ -16,13 +16,14 @@ def test_finished_entries_are_not_run_again(make_own_pool: Callable[..., Pool], 
 
     The server is frozen before the last handler returns and never thaws: what was sent to it is lost.
     """
-    pool = make_own_pool("""
+    handler = """
         def handle(message):
             started(message)
             if message.data["n"] == 19:
                 wait_for("frozen")
             finished(message)
-        """)
+        """
+    pool = make_own_pool(handler, "--batch-ms", "60000")  # else a slow machine reads one by one
     ids = pool.push(numbers(20))
     pool.start()
     pool.wait_started(ids[-1])

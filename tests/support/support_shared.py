@@ -174,6 +174,7 @@ def _traced(work: Callable[[], object], note: Callable[[int], None]) -> None:
             note(next(steps))
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it when tracing begins
     sys.settrace(trace)
     work()
     sys.settrace(None)

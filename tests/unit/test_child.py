@@ -33,6 +33,7 @@ def test_at_no_instant_does_a_new_worker_look_like_its_booted_predecessor() -> N
         return look
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it when tracing begins
     sys.settrace(look)
     try:
         child._sit_down(desk)
