@@ -16,7 +16,7 @@ from fakeredis import TcpFakeServer
 from support_pool import until
 from support_producers import FACES, Make
 from support_proxy import Proxy
-from support_servers import Binary, Server, found
+from support_servers import Server, found
 
 from rsq import PushError
 from rsq.streams.producer import Producer
@@ -95,13 +95,14 @@ def test_a_server_that_remembers_nothing_leaves_doubt(own_server: Server, proxy:
     assert data(client) == list(range(21))
 
 
-REMEMBERING: list[Binary | None] = [one for one in found() if one.remembers]
+# By name: these take no turns with tests beside other servers.
+REMEMBERING = {one.name: one for one in found() if one.remembers}
 
 
-@pytest.fixture(params=REMEMBERING or [None], ids=lambda one: one.name if one else "model")
+@pytest.fixture(params=REMEMBERING or ["model"])
 def remembering(request: pytest.FixtureRequest) -> Iterator[int]:
     """The port of a server that has XADD with IDMP; of a model of one where none is found."""
-    binary: Binary | None = request.param
+    binary = REMEMBERING.get(request.param)
     if binary is not None:
         real = Server(binary, durable=False)
         try:
