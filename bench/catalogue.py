@@ -23,6 +23,7 @@ NAMES = (
     "scrape",
     "idle",
     "sweep",
+    "resting",
     "peers",
     "growth",
     "regress",

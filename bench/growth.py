@@ -19,7 +19,8 @@ import redis
 
 from ..streams import fleet, keys
 from ..streams.connection import target
-from ..streams.group import RESTING_MS, pack
+from ..streams.group import pack
+from ..streams.marks import Mark, owner
 from ..streams.wire import Wire
 from . import rig
 from .answer import Answer, Figure, Plot, Scale, Table, number
@@ -219,8 +220,8 @@ def read(url: str, consumer: str, count: int, *, rest: bool) -> None:
         _, reply = wire.receive(time.monotonic() + 60)
         if rest:
             ids = [entry for entry, _ in reply[0][1]]
-            options = ("IDLE", RESTING_MS, "RETRYCOUNT", 0, "JUSTID")
-            wire.send(pack("XCLAIM", rig.STREAM, rig.GROUP, consumer, 0, *ids, *options))
+            who, options = owner(consumer, Mark.RESTING), ("RETRYCOUNT", 0, "JUSTID")
+            wire.send(pack("XCLAIM", rig.STREAM, rig.GROUP, who, 0, *ids, *options))
             wire.receive(time.monotonic() + 60)
     wire.close()
 

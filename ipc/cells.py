@@ -205,6 +205,7 @@ class D(IntEnum):
     TERM = auto()  # of the lease, in which all that this memory names was held; 0: others may hold some of it
     OUTSIDE = auto()  # Outside: which code of the user's runs that is no handler
     OUTSIDE_AT = auto()  # real: since when; written first
+    MARKS = auto()  # pid of a process of this slot that reads the marks of entries by their owners
     SET_ASIDE = 30  # how often the slot's memory made no sense and was begun anew
     LOST_LINES = 31  # of the log, that the processes of this slot have dropped
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fleet, keys, waiting
+from . import fleet, keys, marks, waiting
 from . import lease as leases
-from .group import RESTING_MS, SUSPECT_MS, pack
+from .group import pack, pending_rows
 
 _SCRIPT = Path(__file__).with_name("scripts").joinpath("beat.lua").read_bytes()
-_BEAT = leases.SCRIPT + waiting.script(8, 9) + _SCRIPT
+_BEAT = leases.SCRIPT + marks.BULK + waiting.script(8, 9) + _SCRIPT
 PAGE = 1000  # pending entries that one script looks at
 START = (1, b"-")
 
@@ -95,7 +95,7 @@ def beat(
         "EVAL", _BEAT, len(names), *names,
         who.token, who.holder, who.instance, who.lease_ms, report, fleet.drain_order(who.instance),
         fleet.size_order(who.instance), who.group,
-        who.lease_ms // 3, RESTING_MS, SUSPECT_MS, PAGE, *page, len(who.swept), len(slots),
+        who.lease_ms // 3, PAGE, *page, len(who.swept), len(slots),
         *who.swept, *consumers,
     )  # fmt: skip
 
@@ -131,9 +131,19 @@ def heard(reply: Any) -> bytes | None:
     return reply[1] if reply else None
 
 
-def owned(stream: str, group: str, consumer: str, entry: bytes) -> bytes:
-    """XPENDING of one entry of one consumer: an empty reply if it is not that consumer's."""
-    return pack("XPENDING", stream, group, entry, entry, 1, consumer)
+def owner(stream: str, group: str, entry: bytes) -> bytes:
+    """XPENDING of one entry; for `is_of`."""
+    return pack("XPENDING", stream, group, entry, entry, 1)
+
+
+def is_of(reply: Any, consumer: str) -> bool:
+    """Tell whether an entry is pending in a slot, by the reply to `owner`.
+
+    Arguments:
+        reply: no error.
+        consumer: of the slot.
+    """
+    return any(row.slot == consumer.encode("utf-8", "surrogateescape") for row in pending_rows(reply))
 
 
 def forget_order(who: Who) -> bytes:

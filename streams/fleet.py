@@ -11,11 +11,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import marks
 from .bounds import COUNT_MAX, SECONDS_MAX, TIME_MAX, number, whole
 
 IDLE, BUSY, DOWN = "idle", "busy", "down"  # what a slot is doing
 PAUSE = "pause"
 _RATE_MAX = 10.0**9
+MARKS = marks.VERSION
 NAMES = 2  # how this version names keys, see `keys`; reports of versions before do not say
 
 
@@ -47,6 +49,7 @@ class Report:
         lost: entries that its slots have lost, as long as its memory remembers.
         lost_at: when that was last seen to grow, Unix seconds; 0: never.
         names: how its version names keys.
+        marks: which marks of pending entries its version reads; 0: none but idle times.
     """
 
     host: str
@@ -62,6 +65,7 @@ class Report:
     lost: int = 0
     lost_at: float = 0.0
     names: int = NAMES
+    marks: int = MARKS
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -80,7 +84,7 @@ def report(raw: bytes) -> Report | None:
             number(values.get("busy", 0), 0, _RATE_MAX),
             {str(part): str(words) for part, words in values.get("trouble", {}).items()},
             whole(values.get("lost", 0), 0, COUNT_MAX), number(values.get("lost_at", 0), 0, TIME_MAX),
-            whole(values.get("names", 1), 0, COUNT_MAX),
+            whole(values.get("names", 1), 0, COUNT_MAX), whole(values.get("marks", 0), 0, COUNT_MAX),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -12,21 +12,18 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from . import keys, waiting
-from .entry import Raw, format_id
+from . import keys, marks, waiting
+from .entry import Raw, format_id, parse_id
+from .marks import RESTING_MS, Mark
 
 _LAST = "+"
 _HEADS = tuple(b"\r\n$%d\r\n" % size for size in range(42))  # RESP, by the size of an id: two numbers, a dash
-# An entry that nobody has in hand is marked by an idle time that no clock can reach, and the server takes
-# (it must lie behind 1970). What is above the mark is how long it has rested.
-RESTING_MS = 2**40  # handed back: may be taken at once, nobody is charged
-SUSPECT_MS = RESTING_MS + 2**39  # left by a host that was lost: charged, and to be run alone
+SCRIPT_MAX = 100  # entries in one script: the server serves nobody else meanwhile
 _WAIT_MAX_MS = 10**12  # some thirty years
 _SCRIPTS = Path(__file__).with_name("scripts")
-_CLAIM, _VERDICT = (
-    waiting.script(2, 3) + _SCRIPTS.joinpath(f"{name}.lua").read_bytes() for name in ("claim", "verdict")
-)
-_ACK = _SCRIPTS.joinpath("ack.lua").read_bytes()
+_CLAIM = marks.BULK + waiting.script(2, 3) + _SCRIPTS.joinpath("claim.lua").read_bytes()
+_VERDICT = marks.SCRIPT + waiting.script(2, 3) + _SCRIPTS.joinpath("verdict.lua").read_bytes()
+_ACK = marks.SCRIPT + _SCRIPTS.joinpath("ack.lua").read_bytes()
 
 
 def pack(*words: bytes | str | int) -> bytes:
@@ -78,7 +75,7 @@ class Group:
         return b"".join((b"*%d" % (3 + len(ids)), self._ack_tail, *words, b"\r\n"))
 
     def ack_own(self, ids: Sequence[bytes]) -> bytes:
-        """EVAL that acknowledges what still belongs to this consumer, and nothing else."""
+        """EVAL that acknowledges what this slot still has, and nothing else."""
         return pack("EVAL", _ACK, 1, self.stream, self.group, self.consumer, *ids)
 
     def claim(self, counters: Mapping[bytes, int]) -> bytes:
@@ -89,11 +86,11 @@ class Group:
         Arguments:
             counters: id -> delivery counter to set.
         """
-        return self._claim(_pairs(counters), "drop", payload=1, below_ms=RESTING_MS)
+        return self._claim(_pairs(counters), "drop", payload=1, which="held")
 
     def claim_suspect(self, entry: bytes, counter: int) -> bytes:
         """EVAL that takes an own entry which rests into hand to start it, and returns its payload."""
-        return self._claim((entry, counter), "drop", payload=1, least_ms=RESTING_MS)
+        return self._claim((entry, counter), "drop", payload=1, which="rests")
 
     def set_counters(self, counters: Mapping[bytes, int]) -> bytes:
         """EVAL that sets own entries' delivery counters, and their idle time to zero."""
@@ -117,11 +114,11 @@ class Group:
             counters: id -> delivery counter to set.
             owner: consumer who has them, None for this one.
         """
-        return self._claim(_pairs(counters), "take", owner=owner, least_ms=RESTING_MS)
+        return self._claim(_pairs(counters), "take", owner=owner, which="rests")
 
     def hand_back(self, counters: Mapping[bytes, int], *, suspect: bool = False) -> bytes:
         """EVAL that lets own entries rest: anybody may take them; suspects are to be run alone."""
-        return self._claim(_pairs(counters), "keep", idle_ms=SUSPECT_MS if suspect else RESTING_MS)
+        return self._claim(_pairs(counters), "keep", mark=Mark.SUSPECT if suspect else Mark.RESTING)
 
     def _claim(
         self,
@@ -129,13 +126,12 @@ class Group:
         recorded: str,
         *,
         owner: str | None = None,
-        idle_ms: int = 0,
+        mark: Mark = Mark.HELD,
         payload: int = 0,
-        least_ms: int = 0,
-        below_ms: int = 0,
+        which: str = "any",
     ) -> bytes:
-        who = (self.group, owner or self.consumer, self.consumer)
-        how = (idle_ms, payload, least_ms, below_ms, recorded)
+        who = (self.group, owner or self.consumer, self.consumer, marks.owner(self.consumer, mark))
+        how = (payload, which, recorded)
         return pack("EVAL", _CLAIM, len(self._keys), *self._keys, *who, *how, *words)
 
     def keep_letter(self, entry: bytes, counter: int, attempts: int, outcome: int, story: bytes) -> bytes:
@@ -160,14 +156,16 @@ class Group:
         """HMGET of the stories of dead letters that could not be written yet."""
         return pack("HMGET", self._keys[2], *ids)
 
-    def resting(self, count: int, owner: str | None = None) -> bytes:
-        """XPENDING of one consumer's entries that rest; for `pending_rows`."""
-        who = owner or self.consumer
-        return pack("XPENDING", self.stream, self.group, "IDLE", RESTING_MS, "-", _LAST, count, who)
+    def resting(self, count: int, consumer: str | None = None) -> list[bytes]:
+        """XPENDING of a slot's entries that rest, by each of its owners; for `merged`."""
+        plain, *marked = marks.owners(consumer or self.consumer)
+        where = ("XPENDING", self.stream, self.group)
+        old = pack(*where, "IDLE", RESTING_MS, "-", _LAST, count, plain)
+        return [old, *(pack(*where, "-", _LAST, count, owner) for owner in marked)]
 
-    def pending(self, first: bytes, count: int) -> bytes:
-        """XPENDING of this consumer: ids from `first` ("(" excludes it) on; for `pending_rows`."""
-        return pack("XPENDING", self.stream, self.group, first, _LAST, count, self.consumer)
+    def pending(self, owner: str, first: bytes, count: int) -> bytes:
+        """XPENDING of an owner: ids from `first` ("(" excludes it) on; for `pending_rows`."""
+        return pack("XPENDING", self.stream, self.group, first, _LAST, count, owner)
 
     def consumers(self) -> bytes:
         """XINFO CONSUMERS."""
@@ -207,7 +205,10 @@ class Claimed(IntEnum):
 
 
 class Pending(NamedTuple):
-    """A row of the pending entries list."""
+    """A row of the pending entries list.
+
+    What it says of a mark holds for owners that are slots, or are named after one.
+    """
 
     entry: bytes
     consumer: bytes
@@ -217,17 +218,37 @@ class Pending(NamedTuple):
     @property
     def rests(self) -> bool:
         """Tell whether nobody has it in hand."""
-        return self.idle_ms >= RESTING_MS
+        return self.reading.mark is not Mark.HELD
 
     @property
     def is_suspect(self) -> bool:
         """Tell whether it was left by a host that was lost, and has been charged for that."""
-        return self.idle_ms >= SUSPECT_MS
+        return self.reading.mark is Mark.SUSPECT
+
+    @property
+    def reading(self) -> marks.Reading:
+        """Return its mark, and for how long nobody has touched it."""
+        return marks.read(self._split[1], self.idle_ms)
+
+    @property
+    def slot(self) -> bytes:
+        """Return the consumer of the slot that has it."""
+        return self._split[0].encode("utf-8", "surrogateescape")
+
+    @property
+    def _split(self) -> tuple[str, Mark]:
+        return marks.split(self.consumer.decode("utf-8", "surrogateescape"))
 
 
 def pending_rows(reply: Any) -> list[Pending]:
     """Return the rows of an XPENDING reply, in the order of ids."""
     return [Pending(*row) for row in reply]
+
+
+def merged(replies: Iterable[Any]) -> list[Pending]:
+    """Return the rows of XPENDING replies about several owners, in the order of ids, each entry once."""
+    found = {row.entry: row for reply in replies for row in pending_rows(reply)}
+    return sorted(found.values(), key=lambda row: parse_id(row.entry))
 
 
 def next_id(entry: tuple[int, int]) -> bytes:

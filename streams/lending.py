@@ -9,34 +9,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .group import RESTING_MS, SUSPECT_MS, pack
+from . import marks
+from .entry import parse_id
+from .group import pack
+from .marks import Mark
 
 _SCRIPTS = Path(__file__).with_name("scripts")
-_HELD, _LEND = (_SCRIPTS.joinpath(f"{name}.lua").read_bytes() for name in ("held", "lend"))
+_HELD = marks.SCRIPT + _SCRIPTS.joinpath("held.lua").read_bytes()
+_LEND = marks.BULK + _SCRIPTS.joinpath("lend.lua").read_bytes()
+_RESTS = -1
 OFF_MS = 2  # the clock and an idle time are read one after the other
 
 
 class Row(NamedTuple):
-    """A pending entry of one consumer."""
+    """A pending entry of one slot."""
 
     entry: bytes
-    touched_ms: int  # server time; before 1970 for what rests
-    idle_ms: int
+    touched_ms: int  # server time; long ago for what rests by its idle time
+    idle_ms: int  # as the server has it
+    mark: Mark
 
     @property
     def rests(self) -> bool:
         """Tell whether nobody has it in hand."""
-        return self.idle_ms >= RESTING_MS
+        return self.mark is not Mark.HELD
 
     @property
     def is_fresh(self) -> bool:
-        """Tell whether it was touched so lately that the next touch may look like the same."""
-        return self.idle_ms <= 2 * OFF_MS
+        """Tell whether it was touched so lately that the next touch may look like the same.
+
+        Of what rests it does not matter: it is lent only while it still rests.
+        """
+        return not self.rests and self.idle_ms <= 2 * OFF_MS
 
     @property
     def is_suspect(self) -> bool:
         """Tell whether it was left by a host that was lost."""
-        return self.idle_ms >= SUSPECT_MS
+        return self.mark is Mark.SUSPECT
 
 
 class Lending:
@@ -47,29 +56,34 @@ class Lending:
         self._stream, self._group = stream, group
 
     def held(self, owner: str, first: bytes, count: int) -> bytes:
-        """EVAL that lists what a consumer has pending; for `rows`.
+        """EVAL that lists what a slot has pending, but for suspects; for `rows`.
 
         Arguments:
-            owner: its name.
+            owner: its consumer.
             first: start of the range of ids; "-", or "(" and an id.
-            count: most rows.
+            count: most rows of what is held, and of what rests.
         """
         return pack("EVAL", _HELD, 1, self._stream, self._group, owner, first, count)
 
-    def lend(self, owner: str, target: str, rows: Sequence[Row]) -> bytes:
-        """EVAL that gives entries to another consumer, where they rest; returns 1 for each that it got, or 0.
+    def lend(self, owner: str, target: str, rows: Sequence[Row], *, old: bool = False) -> bytes:
+        """EVAL that gives entries to another slot, where they rest; returns 1 for each that it got, or 0.
 
         Arguments:
-            owner: who has them.
-            target: who gets them; the owner itself to let them rest where they are.
+            owner: consumer who has them.
+            target: consumer who gets them; the owner itself to let them rest where they are.
             rows: as they were when it was seen that none of them has been started.
+            old: the target's process is of a version that does not know the owners that have a mark.
         """
-        pairs = (word for row in rows for word in (row.entry, row.touched_ms))
-        who = (self._group, owner, target, RESTING_MS, SUSPECT_MS, OFF_MS)
+        pairs = (word for row in rows for word in (row.entry, _RESTS if row.rests else row.touched_ms))
+        who = (self._group, owner, *marks.place(target, Mark.RESTING, old=old), OFF_MS)
         return pack("EVAL", _LEND, 1, self._stream, *who, *pairs)
 
 
 def rows(reply: Any) -> list[Row]:
     """Return what `Lending.held` answers, in the order of ids."""
     now_ms = reply[0]
-    return [Row(entry, now_ms - idle, idle) for entry, idle in zip(reply[1::2], reply[2::2], strict=True)]
+    found = {
+        entry: Row(entry, now_ms - idle, idle, tuple(Mark)[code])
+        for entry, idle, code in zip(reply[1::3], reply[2::3], reply[3::3], strict=True)
+    }
+    return sorted(found.values(), key=lambda row: parse_id(row.entry))

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import msgpack
 
-from . import keys, waiting
+from . import keys, marks, waiting
 
 VERSION = b"1"
 META = tuple(
@@ -40,7 +40,7 @@ TRACEBACK_MAX = 32 * 1024
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 MAKE = _SCRIPTS.joinpath("letter.lua").read_bytes()  # for the scripts that write letters, to begin with
-_WRITE = MAKE + waiting.script(2, 3) + _SCRIPTS.joinpath("deadletter.lua").read_bytes()
+_WRITE = MAKE + marks.SCRIPT + waiting.script(2, 3) + _SCRIPTS.joinpath("deadletter.lua").read_bytes()
 
 
 class Written(IntEnum):

@@ -17,8 +17,9 @@ from . import keys
 from .bounds import DELAY_MAX_S
 from .durations import Duration, seconds
 from .group import pack
+from .marks import SCRIPT as _OWNERS
 
-_SCRIPT = Path(__file__).with_name("scripts").joinpath("once.lua").read_bytes()
+_SCRIPT = _OWNERS + Path(__file__).with_name("scripts").joinpath("once.lua").read_bytes()
 
 
 def lasting_s(duration: Duration) -> float:
@@ -64,7 +65,7 @@ class Marks:
         return self._pack("", rows)
 
     def ack_own(self, rows: Sequence[Row]) -> bytes:
-        """EVAL that sets marks and acknowledges what still belongs to this consumer, and nothing else."""
+        """EVAL that sets marks and acknowledges what this slot still has, and nothing else."""
         return self._pack(self._consumer, rows)
 
     def _pack(self, owner: str, rows: Sequence[Row]) -> bytes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import islice
 from typing import Any
 
+from . import keys, marks
 from .asking import Asker, Command, good
 from .entry import parse_id
-from .group import RESTING_MS, SUSPECT_MS
 from .letter import text_of
+from .marks import Mark
 
-HELD, RESTING, SUSPECT = "held", "resting", "suspect"
 PAGE = 1000  # what the server reads in well below a millisecond
 NO_KEY, NO_GROUP = "no such key", "NOGROUP"
 
@@ -22,26 +24,35 @@ class Pending:
 
     Arguments:
         id: of the entry.
-        consumer: its owner.
-        idle_ms: as the server has it; a mark and no time if the entry rests.
+        consumer: that has it: of an entry with a mark, the slot's.
+        idle_ms: as the server has it.
         attempts: the delivery counter. Of one that is held: the attempt that runs or comes next; of one that
             rests: those that were started.
+        mark: what the owner's name says of it; HELD: its idle time says it.
     """
 
     id: str
     consumer: str
     idle_ms: int
     attempts: int
+    mark: Mark = Mark.HELD
 
     @property
     def state(self) -> str:
         """Return whether somebody has it in hand: held, resting or suspect."""
-        return SUSPECT if self.idle_ms >= SUSPECT_MS else RESTING if self.idle_ms >= RESTING_MS else HELD
+        return marks.read(self.mark, self.idle_ms).mark.value
 
     @property
     def untouched_ms(self) -> int:
         """Return for how long nobody has claimed, renewed or handed it back."""
-        return self.idle_ms - {HELD: 0, RESTING: RESTING_MS, SUSPECT: SUSPECT_MS}[self.state]
+        return marks.read(self.mark, self.idle_ms).untouched_ms
+
+    def among(self, instances: Container[str]) -> Pending:
+        """Return it as it is where these are the instances; others' consumers have no marks."""
+        seat = keys.seat(self.consumer)
+        if self.mark is Mark.HELD or (seat is not None and seat[0] in instances):
+            return self
+        return replace(self, consumer=marks.owner(self.consumer, self.mark), mark=Mark.HELD)
 
     @property
     def created_ms(self) -> int:
@@ -64,8 +75,12 @@ def page(
 
 
 def rows(reply: Any) -> list[Pending]:
-    """Return the reply to `page` as values."""
-    return [Pending(text_of(row[0]), text_of(row[1]), row[2], row[3]) for row in reply or ()]
+    """Return the reply to `page` as values; see `Pending.among`."""
+    found = []
+    for entry, owner, idle_ms, attempts in reply or ():
+        consumer, mark = marks.split(text_of(owner))
+        found.append(Pending(text_of(entry), consumer, idle_ms, attempts, mark))
+    return found
 
 
 def oldest_first(
@@ -85,24 +100,36 @@ def oldest_first(
     Arguments:
         asker: asks the server.
         stream, group: names.
-        consumer: only what this one owns.
+        consumer: only what this one has; a slot's, whatever the marks.
         untouched_ms: only what nobody has touched for so long.
         limit: at most so many; 0 is all.
 
     Raises:
         redis.exceptions.ResponseError: NOGROUP: there is no such stream or group.
     """
-    first, left = "-", limit
-    while True:
-        count = min(left, PAGE) if left and not untouched_ms else PAGE
-        found = rows(good(asker.ask(page(stream, group, first, count, consumer))[0]))
-        # What has no owner has no time either: it is wanted in any case.
-        wanted = [row for row in found if not row.consumer or row.untouched_ms >= untouched_ms]
-        yield wanted[:left] if left else wanted
-        if len(found) < count or (left and len(wanted) >= left):
-            return
-        left -= len(wanted) if left else 0
-        first = f"({found[-1].id}"
+    count = min(limit, PAGE) if limit and not untouched_ms else PAGE
+    owners = (None,) if consumer is None else marks.owners(consumer)
+    lists = [_by_id(asker, stream, group, owner, count) for owner in owners]
+    # What has no owner has no time either: it is wanted in any case.
+    found = (row for row in merge(*lists, key=_id) if not row.consumer or row.untouched_ms >= untouched_ms)
+    wanted = islice(found, limit) if limit else found
+    yield list(islice(wanted, count))
+    while shown := list(islice(wanted, count)):
+        yield shown
+
+
+def _by_id(asker: Asker, stream: str, group: str, owner: str | None, count: int) -> Iterator[Pending]:
+    """Yield what an owner has, by the ids; the server is asked for so many at a time."""
+    first, more = "-", True
+    while more:
+        found = rows(good(asker.ask(page(stream, group, first, count, owner))[0]))
+        yield from found
+        more = len(found) == count
+        first = f"({found[-1].id}" if found else first
+
+
+def _id(row: Pending) -> tuple[int, int]:
+    return parse_id(row.id.encode())
 
 
 def total(asker: Asker, stream: str, group: str) -> tuple[int, int | None]:

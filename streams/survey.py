@@ -8,13 +8,13 @@ written, by anybody: they must be made printable before they are shown.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from . import bounds, breaker, fleet, keys, lease
+from . import bounds, breaker, fleet, keys, lease, marks
 from .asking import Asker, Command, fields, good
 from .entry import parse_id
 from .letter import text_of
@@ -209,8 +209,8 @@ def survey(
     # A name such as "db:1" may be anybody's: it is an instance's only if there ever was one.
     ours = {name for name in asked if names[name] is not None or leases[name] is not None}
     ours |= {text_of(name) for name in fields(reports)}
-    seats = [one if one.instance in ours else _stranger(one) for one in seats]
-    pending = rows(oldest)
+    seats = _folded(seats, ours)
+    pending = [row.among(ours) for row in rows(oldest)]
     return Survey(
         stream=stream,
         group=group,
@@ -248,6 +248,8 @@ def survey(
 
 def known(asker: Asker, stream: str, group: str, consumers: Collection[str]) -> dict[str, bool]:
     """Return which instances own these consumers, and whether each lives; no others' names.
+
+    The consumers are those of slots: see `pending.Pending`.
 
     Raises:
         redis.exceptions.RedisError: as for `survey`.
@@ -299,13 +301,23 @@ def _group(groups: Any, name: str) -> dict[bytes, Any]:
 def _consumer(row: Any) -> Consumer:
     values = fields(row)
     name = text_of(values[b"name"])
-    seat = keys.seat(name)
+    seat = keys.seat(marks.split(name)[0])
     instance, slot = seat or (None, None)
     return Consumer(name, values[b"pending"], values[b"idle"], instance, slot)
 
 
-def _stranger(one: Consumer) -> Consumer:
-    return Consumer(one.name, one.pending, one.idle_ms)
+def _folded(seats: list[Consumer], ours: Collection[str]) -> list[Consumer]:
+    """Return the consumers: those of a slot as one, those of no instance as strangers."""
+    found: dict[str, Consumer] = {}
+    for one in seats:
+        if one.instance not in ours:
+            found[one.name] = Consumer(one.name, one.pending, one.idle_ms)
+            continue
+        name = marks.split(one.name)[0]
+        before = found.get(name, Consumer(name, 0, one.idle_ms, one.instance, one.slot))
+        pending, idle_ms = before.pending + one.pending, min(before.idle_ms, one.idle_ms)
+        found[name] = replace(before, pending=pending, idle_ms=idle_ms)
+    return list(found.values())
 
 
 def _number(raw: bytes | None) -> int:

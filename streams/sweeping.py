@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from . import keys, waiting
-from .group import RESTING_MS, SUSPECT_MS, Group, pack
+from . import keys, marks, waiting
+from .group import Group, pack
 from .letter import MAKE
+from .marks import RESTING_MS, Mark, Reading
 
 HOST_LOST = "host lost"
 _SCRIPTS = Path(__file__).with_name("scripts")
@@ -25,8 +26,7 @@ _FENCE, _ROWS, _HANDOVER, _BURY, _TRIM, _REMOVE, _RESTORE, _TIDY = (
     _SCRIPTS.joinpath(f"{name}.lua").read_bytes()
     for name in ("fence", "rows", "handover", "bury", "trim", "remove", "restore", "tidy")
 )
-_WAITING = waiting.script(5, 6)
-_FIRST = 14  # where ids begin among the arguments of handover and bury
+_WAITING = marks.BULK + waiting.script(5, 6)
 _STORY = "its attempts were used up by hosts that were lost while they had it"
 
 
@@ -49,6 +49,7 @@ class Claim:
         must_be_gone: nothing may be done while the instance has a lease.
         held_ms: least idle time of an entry that is held; -1: it is left alone.
         rested_ms: how long an entry that rests must have rested.
+        mark: what the owner's name says of all its entries; HELD: their idle times say it.
     """
 
     owner: bytes
@@ -56,6 +57,33 @@ class Claim:
     must_be_gone: bool
     held_ms: int
     rested_ms: int
+    mark: Mark = Mark.HELD
+
+    def read(self, idle_ms: int) -> Reading:
+        """Return the mark of an entry of the owner, and for how long nobody has touched it."""
+        return marks.read(self.mark, idle_ms)
+
+    @property
+    def slot(self) -> bytes:
+        """Return the name of the consumer that the owner stands for."""
+        if self.mark is Mark.HELD:
+            return self.owner
+        return marks.split(self.owner.decode("utf-8", "surrogateescape"))[0].encode(
+            "utf-8", "surrogateescape"
+        )
+
+
+class Target(NamedTuple):
+    """A slot of the fleet, to which entries may be handed.
+
+    Arguments:
+        instance, slot: of it.
+        old: its instance's version does not know the owners that have a mark.
+    """
+
+    instance: str
+    slot: int
+    old: bool = False
 
 
 class Steps:
@@ -93,7 +121,7 @@ class Steps:
             owner: its name.
             first: start of the range of ids.
             count: most rows.
-            resting: only what rests; costs a look at everything the consumer has.
+            resting: only what its idle time says that it rests; costs a look at everything the owner has.
         """
         idle = ("IDLE", RESTING_MS) if resting else ()
         return pack("XPENDING", self._stream, self._group, *idle, first, "+", count, owner)
@@ -102,20 +130,20 @@ class Steps:
         """XPENDING of all consumers, for `group.pending_rows`."""
         return pack("XPENDING", self._stream, self._group, first, "+", count)
 
-    def handover(
-        self, claim: Claim, ids: Sequence[bytes], instance: str, slot: int, inbox_ttl_ms: int
-    ) -> bytes:
+    def handover(self, claim: Claim, ids: Sequence[bytes], target: Target, inbox_ttl_ms: int) -> bytes:
         """EVAL that hands entries to a slot, where they rest; for `moved`.
 
         Arguments:
             claim: whose they are, and on what ground they are taken.
             ids: entries, in ascending order.
-            instance, slot: who gets them; nothing is done if that instance has no lease.
+            target: who gets them; nothing is done if that instance has no lease.
             inbox_ttl_ms: how long the word to its keeper is kept.
         """
-        target = (keys.consumer(instance, slot), slot, inbox_ttl_ms)
-        where = (self._lease(instance), keys.inbox(self._stream, self._group, instance))
-        return self._move(_FENCE + _WAITING + _ROWS + _HANDOVER, claim, where, target, ids)
+        consumer = keys.consumer(target.instance, target.slot)
+        places = (marks.place(consumer, mark, old=target.old) for mark in (Mark.RESTING, Mark.SUSPECT))
+        words = (*(word for place in places for word in place), target.slot, inbox_ttl_ms)
+        where = (self._lease(target.instance), keys.inbox(self._stream, self._group, target.instance))
+        return self._move(_FENCE + _WAITING + _ROWS + _HANDOVER, claim, where, words, ids)
 
     def bury(self, claim: Claim, ids: Sequence[bytes], now_ms: int) -> bytes:
         """EVAL that moves entries whose attempts are used up to the dead letters; for `moved`.
@@ -125,7 +153,7 @@ class Steps:
             ids: entries, in ascending order.
             now_ms: Unix time of the sweep, for the letters.
         """
-        story = (HOST_LOST, _STORY, now_ms)
+        story = (HOST_LOST, _STORY, now_ms, claim.slot)
         return self._move(MAKE + _FENCE + _WAITING + _ROWS + _BURY, claim, (self._dlq,), story, ids)
 
     def trim(self, kind: str, amount: float, limit: int) -> bytes:
@@ -139,17 +167,35 @@ class Steps:
         number = int(amount * 1000) if kind == "age" else int(amount)
         return self._eval(_FENCE + _TRIM, (), kind, number, limit)
 
-    def remove(self, instance: str, consumers: Sequence[bytes], ttl_ms: int, *, forget: bool) -> bytes:
+    def remove(
+        self,
+        instance: str,
+        consumers: Sequence[bytes],
+        ttl_ms: int,
+        *,
+        forget: bool,
+        marked: Sequence[bytes] = (),
+    ) -> bytes:
         """EVAL that removes consumers which have nothing pending; returns the names of those.
 
         Arguments:
-            instance: whose they are; nothing is done while it has a lease. Empty: of none.
+            instance: whose they are; nothing else is done while it has a lease. Empty: of none.
             consumers: their names.
             ttl_ms: least idle time.
             forget: remove the instance's report, too, once it has no consumer.
+            marked: owners that have a mark: removed whether it has a lease or not, and not returned.
         """
         where = (self._lease(instance), keys.instances(self._stream, self._group))
-        return self._eval(_FENCE + _REMOVE, where, instance, ttl_ms, int(forget), *consumers)
+        return self._eval(
+            _FENCE + marks.SCRIPT + _REMOVE,
+            where,
+            instance,
+            ttl_ms,
+            int(forget),
+            len(marked),
+            *marked,
+            *consumers,
+        )
 
     def records(self, ids: Sequence[bytes]) -> bytes:
         """HMGET of the waiting records of entries; for `waiting.unstarted`."""
@@ -179,13 +225,20 @@ class Steps:
         script: bytes,
         claim: Claim,
         where: Iterable[str],
-        words: Iterable[str | int],
+        words: Sequence[bytes | str | int],
         ids: Sequence[bytes],
     ) -> bytes:
-        ground = (claim.owner, int(claim.must_be_gone), claim.held_ms, claim.rested_ms)
-        limits = (self._most, RESTING_MS, SUSPECT_MS, _FIRST)
+        ground = (
+            claim.owner,
+            int(claim.must_be_gone),
+            claim.held_ms,
+            claim.rested_ms,
+            self._most,
+            claim.mark,
+        )
+        first = 2 + len(ground) + 1 + len(words) + 1  # behind the epoch, the group, and this
         names = (self._lease(claim.instance), *self._records, *where)
-        return self._eval(script, names, *ground, *limits, *words, *ids)
+        return self._eval(script, names, *ground, first, *words, *ids)
 
     def _eval(self, script: bytes, where: Iterable[str], *words: bytes | str | int) -> bytes:
         names = (*self._own, *where)

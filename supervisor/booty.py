@@ -98,7 +98,7 @@ class Booty:
 def named(owner: Owner, reports: dict[str, Any]) -> tuple[str, str]:
     """Return who is named in the log, and why its entries may be taken."""
     if owner.stand is not Stand.LOST:
-        return name(owner.name), owner.stand.value
+        return name(owner.claim.slot), owner.stand.value
     said = reports.get(owner.claim.instance)
     if said is None:
         return name(owner.claim.instance), owner.stand.value

@@ -16,7 +16,7 @@ from ..ipc.exitcodes import Cause
 from ..ipc.fence import Fence
 from ..ipc.ledger import C
 from ..ipc.segment import Segment
-from ..streams import beat, fleet, keys
+from ..streams import beat, fleet, keys, marks
 from ..streams.group import Group, info_rows
 from ..worker.recovery import from_table
 
@@ -169,10 +169,10 @@ class Crew:
                 asked += [(number, entry) for entry in few]
         if not asked:
             return []
-        replies = call(*(beat.owned(stream, group, keys.consumer(instance, n), entry) for n, entry in asked))
+        replies = call(*(beat.owner(stream, group, entry) for _, entry in asked))
         found: dict[int, set[bytes]] = {}
         for (number, entry), reply in zip(asked, replies, strict=True):
-            if not isinstance(reply, Exception) and not reply:
+            if not isinstance(reply, Exception) and not beat.is_of(reply, keys.consumer(instance, number)):
                 found.setdefault(number, set()).add(entry)
         # A row goes before its entry runs: while it is there, the entry is pending.
         return [number for number, missing in found.items() if missing.intersection(self._waiting(number))]
@@ -181,6 +181,11 @@ class Crew:
         """Return what waits for another attempt in a slot, not for its dead letter."""
         rows = self._segment.slot(number).waiting.load()
         return [entry for entry, (value, _) in rows.items() if from_table(value)[1] is None]
+
+    def marks(self) -> int:
+        """Return which marks of entries all processes read; in a reload some may be older."""
+        desks = [self._segment.slot(n).desk.view for n in self._used() if self._state(n) != fleet.DOWN]
+        return marks.VERSION if all(desk[D.MARKS] == desk[D.PID] for desk in desks) else 0
 
     def lost(self) -> tuple[int, float]:
         """Return how many entries the slots have lost, and when that was last seen to grow, Unix seconds."""
@@ -203,12 +208,12 @@ class Crew:
         for number in self._used():
             place = self._running(number)
             if place is not None:
-                owner, journal = keys.consumer(instance, number), self._segment.slot(number).journal
+                journal = self._segment.slot(number).journal
                 for entry in journal.open_ids() or (place[2],):
                     places.append((number, place[0]))
-                    asks.append(beat.owned(stream, group, owner, entry))
+                    asks.append(beat.owner(stream, group, entry))
         for (number, at), reply in zip(places, call(*asks) if asks else [], strict=True):
-            if not isinstance(reply, Exception) and not reply:
+            if not isinstance(reply, Exception) and not beat.is_of(reply, keys.consumer(instance, number)):
                 self._segment.slot(number).ward.view[W.ROBBED] = at
 
     def mind_strangers(self, *, orphaned: bool) -> None:

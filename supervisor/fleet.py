@@ -226,7 +226,7 @@ class Fleet:
             self._asker, self.stream, self.group,
             consumer=consumer, untouched_ms=int(untouched_s * 1000), limit=limit,
         )  # fmt: skip
-        return Found(now_ms, total, (Page(rows, self._alive(rows)) for rows in found))
+        return Found(now_ms, total, map(self._page, found))
 
     def pause(self, reason: str = "", *, by: str | None = None) -> Ordered:
         """Let no instance start anything new, until `resume`; handlers that run now finish.
@@ -347,8 +347,9 @@ class Fleet:
         """
         return acl.words(user, self.stream, self.group, self.dlq)
 
-    def _alive(self, rows: list[Pending]) -> dict[str, bool]:
-        return known(self._asker, self.stream, self.group, {row.consumer for row in rows})
+    def _page(self, rows: list[Pending]) -> Page:
+        alive = known(self._asker, self.stream, self.group, {row.consumer for row in rows})
+        return Page([row.among(alive) for row in rows], alive)
 
 
 def local_pools(

@@ -336,7 +336,7 @@ class Keeper:
         return fleet.Report(
             socket.gethostname(), self._master, __version__, real[P.STARTED], time.time(), self._lease_s,
             self._crew.states, real[P.RATE], real[P.BUSY], self._complaints.lasting(),
-            *self._crew.lost(),
+            *self._crew.lost(), marks=self._crew.marks(),
         ).encode()  # fmt: skip
 
     def _let_go(self) -> None:

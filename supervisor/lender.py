@@ -275,7 +275,8 @@ class Lender:
                 ward[W.RUNS_ON] = one.place
             one.parts.loans.add((row.entry for row in part), rest=target == one.slot)
         commands = [
-            self._commands.lend(self._name(one.slot), self._name(to), part) for one, to, part in shares
+            self._commands.lend(self._name(one.slot), self._name(to), part, old=self._is_old(to))
+            for one, to, part in shares
         ]
         try:
             replies = self._line.call(*commands)
@@ -301,6 +302,11 @@ class Lender:
         if refused is not None:
             raise Refused(str(refused))
         self._complaints.over(Part.LENDING)
+
+    def _is_old(self, slot: int) -> bool:
+        """Tell whether a slot's process is of a version that does not know the owners that have a mark."""
+        desk = self._slots[slot].desk.view
+        return desk[D.MARKS] != desk[D.PID]
 
     def _name(self, slot: int) -> str:
         return keys.consumer(self._instance, slot)

@@ -13,15 +13,16 @@ Suspects whose attempts are used up go to the dead letters, whoever owns them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from ..streams import fleet, keys
+from ..streams import fleet, keys, marks
 from ..streams.fleet import Report
-from ..streams.group import RESTING_MS, SUSPECT_MS, Pending
-from ..streams.sweeping import Claim
+from ..streams.group import Pending
+from ..streams.marks import Mark
+from ..streams.sweeping import Claim, Target
 
 IDLE_SHARE = 16  # entries for each idle slot before busy ones get some, too
 SHARES_MAX = 8  # slots that are given something of one page: each costs the server a script
@@ -40,7 +41,7 @@ class Stand(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A consumer of the group.
+    """A consumer of the group, or an owner that has a mark.
 
     Arguments:
         stand: what it is to the fleet.
@@ -60,22 +61,21 @@ class Owner:
         return self.claim.owner
 
     @property
+    def is_marked(self) -> bool:
+        """Tell whether its name says that nobody has its entries in hand."""
+        return self.claim.mark is not Mark.HELD
+
+    @property
     def is_dead(self) -> bool:
         """Tell whether everything that it has may be taken, once it is old enough."""
         return self.stand in (Stand.LOST, Stand.STRANGER)
 
 
-class Slot(NamedTuple):
-    """A slot of the fleet, to which entries may be handed."""
-
-    instance: str
-    number: int
-
-
 def seat(name: str) -> tuple[str, int] | None:
-    """The instance and the slot of a consumer's name, None for one that cannot be ours."""
-    found = keys.seat(name)
-    return found if found and keys.consumer(*found) == name else None
+    """The instance and the slot of an owner's name, None for one that cannot be ours."""
+    consumer, _ = marks.split(name)
+    found = keys.seat(consumer)
+    return found if found and keys.consumer(*found) == consumer else None
 
 
 def text(name: bytes) -> str:
@@ -130,13 +130,71 @@ def _owner(
         stand, held_ms, rested_ms = Stand.LOST, int(max(lease_s, min(own_s, ttl_s)) * 1000), 0
     else:
         stand, held_ms, rested_ms = Stand.STRANGER, int(ttl_s * 1000), 0
-    claim = Claim(row[b"name"], instance, gone and found is not None, held_ms, rested_ms)
+    # A stranger may have chosen a name like that of an owner with a mark.
+    mark = Mark.HELD if stand is Stand.STRANGER else marks.split(text(row[b"name"]))[1]
+    claim = Claim(row[b"name"], instance, gone and found is not None, held_ms, rested_ms, mark)
     return Owner(stand, claim, int(row[b"pending"]), int(row[b"idle"]))
 
 
 def to_bury(claim: Claim) -> Claim:
     """Return the ground on which a consumer's entries are buried: how long they have rested says nothing."""
-    return Claim(claim.owner, claim.instance, claim.must_be_gone, claim.held_ms, 0)
+    return replace(claim, rested_ms=0)
+
+
+class Removal(NamedTuple):
+    """What is to be removed of an instance, if it is still so then.
+
+    Arguments:
+        instance: its name, empty for consumers without one.
+        names: consumers that have nothing, and are gone for long.
+        marked: owners with a mark that own nothing.
+        forget: its report goes, too, once it has no consumer.
+    """
+
+    instance: str
+    names: list[bytes]
+    marked: list[bytes]
+    forget: bool
+
+
+def removals(
+    found: Iterable[Owner],
+    reports: Mapping[str, Report | None],
+    alive: Collection[str],
+    ttl_s: float,
+    now: float,
+) -> Iterator[Removal]:
+    """Yield what is to be removed.
+
+    Arguments:
+        found: the consumers of the group.
+        reports: instance -> what it last said, None if that cannot be read.
+        alive: instances that have a lease.
+        ttl_s: how long consumers and reports of those that are gone are kept.
+        now: Unix seconds.
+    """
+    names: dict[str, list[bytes]] = {instance: [] for instance in reports if instance not in alive}
+    marked: dict[str, list[bytes]] = {}
+    owned = set()
+    for owner in found:
+        instance = owner.claim.instance
+        if owner.is_dead:
+            owned.add(instance)
+        if owner.pending:
+            continue
+        if owner.is_marked:
+            names.setdefault(instance, [])
+            marked.setdefault(instance, []).append(owner.name)
+        elif owner.is_dead and owner.idle_ms >= ttl_s * 1000:
+            names.setdefault(instance, []).append(owner.name)
+    for instance, gone in names.items():
+        said, empty = reports.get(instance), marked.get(instance, [])
+        forget = (
+            instance in reports and instance not in alive
+            and (said is None or now - said.beat >= ttl_s)
+        )  # fmt: skip
+        if gone or empty or (forget and instance not in owned):
+            yield Removal(instance, gone, empty, forget)
 
 
 def split(
@@ -154,17 +212,16 @@ def split(
     suspects: list[bytes] = []
     used_up: list[bytes] = []
     for row in rows:
-        held = 0 <= row.idle_ms < RESTING_MS
+        mark, untouched_ms = claim.read(row.idle_ms)
+        held, suspect = mark is Mark.HELD and row.idle_ms >= 0, mark is Mark.SUSPECT
         if held and (claim.held_ms < 0 or row.idle_ms < claim.held_ms):
             continue
         if held and row.entry in waiting:
             resting.append(row.entry)
-        elif (held or row.is_suspect) and row.counter >= most:
+        elif (held or suspect) and row.counter >= most:
             used_up.append(row.entry)
-        elif held or row.idle_ms - (SUSPECT_MS if row.is_suspect else RESTING_MS) >= claim.rested_ms:
-            (suspects if held or row.is_suspect else resting).append(row.entry)
-        elif row.idle_ms < 0:
-            resting.append(row.entry)
+        elif held or row.idle_ms < 0 or untouched_ms >= claim.rested_ms:
+            (suspects if held or suspect else resting).append(row.entry)
     return resting, suspects, used_up
 
 
@@ -173,14 +230,14 @@ class Ring:
 
     def __init__(self) -> None:
         """Begin anywhere."""
-        self._idle: list[Slot] = []
-        self._busy: list[Slot] = []
-        self._last: dict[bool, Slot] = {}
+        self._idle: list[Target] = []
+        self._busy: list[Target] = []
+        self._last: dict[bool, Target] = {}
 
     def set(self, reports: Mapping[str, Report | None], alive: Collection[str]) -> None:
         """Learn which slots there are; turns go on where they were."""
         slots = [
-            (Slot(instance, number), state)
+            (Target(instance, number, said.marks < marks.VERSION), state)
             for instance, said in sorted(reports.items())
             if said and instance in alive
             for number, state in sorted(said.slots.items())
@@ -193,7 +250,7 @@ class Ring:
         self._idle = [slot for slot in self._idle if slot.instance != instance]
         self._busy = [slot for slot in self._busy if slot.instance != instance]
 
-    def share(self, ids: Sequence[bytes], *, idle_only: bool) -> list[tuple[Slot, list[bytes]]]:
+    def share(self, ids: Sequence[bytes], *, idle_only: bool) -> list[tuple[Target, list[bytes]]]:
         """Return who gets which of some entries: idle slots first, as evenly as it goes.
 
         Arguments:
@@ -213,7 +270,7 @@ class Ring:
         served = number if number < len(slots) else rest
         if served:
             self._last[only] = slots[(start + served - 1) % len(slots)]
-        shares: list[tuple[Slot, list[bytes]]] = []
+        shares: list[tuple[Target, list[bytes]]] = []
         at = 0
         for turn in range(number):
             end = at + size + (turn < rest)

@@ -18,12 +18,13 @@ from ..ipc.cells import Part
 from ..streams import fleet, trouble
 from ..streams.entry import parse_id
 from ..streams.group import Pending, info_rows, next_id, pending_rows
-from ..streams.sweeping import Claim, Steps, is_fenced, moved, ownerless, trimmed
+from ..streams.marks import Mark
+from ..streams.sweeping import Claim, Steps, Target, is_fenced, moved, ownerless, trimmed
 from ..streams.waiting import unstarted
 from ..streams.wire import heed
 from .booty import Booty, ids, name, named, tell_held_back, tell_restored
 from .complaints import Complaints
-from .plan import Owner, Ring, Slot, Stand, instances, owners, split, text, to_bury
+from .plan import Owner, Ring, Stand, instances, owners, removals, split, text, to_bury
 from .settings import Pool
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,9 @@ class Sweeper:
             return
         replies = self._ask(
             *(
-                steps.page(owner.name, self._cursors.pop(owner.name, _START), PAGE, resting=_is_small(owner))
+                steps.page(
+                    owner.name, self._cursors.pop(owner.name, _START), PAGE, resting=_is_scanned(owner)
+                )
                 for owner in batch
             )
         )
@@ -248,7 +251,12 @@ class Sweeper:
                 self._cursors[owner.name] = next_id(parse_id(rows[-1].entry))
             idle_only = owner.stand is not Stand.CLOSED
             yield from self._move(
-                steps, owner.claim, rows, booty, (name(owner.name), owner.stand.value), idle_only=idle_only
+                steps,
+                owner.claim,
+                rows,
+                booty,
+                (name(owner.claim.slot), owner.stand.value),
+                idle_only=idle_only,
             )
 
     def _take_from_nobody(self, steps: Steps, booty: Booty) -> Iterator[float]:
@@ -301,7 +309,11 @@ class Sweeper:
 
     def _waiting(self, steps: Steps, claim: Claim, rows: Sequence[Pending]) -> Collection[bytes]:
         """Return the entries of a page that are held, but were certainly not started."""
-        held = [(row.entry, row.consumer, row.counter) for row in rows if not row.rests]
+        held = [
+            (row.entry, row.consumer, row.counter)
+            for row in rows
+            if claim.read(row.idle_ms).mark is Mark.HELD
+        ]
         if claim.held_ms < 0 or not held:
             return ()
         (reply,) = self._call(steps.records([row[0] for row in held]))
@@ -311,19 +323,19 @@ class Sweeper:
         self,
         steps: Steps,
         claim: Claim,
-        shares: Sequence[tuple[Slot, list[bytes]]],
+        shares: Sequence[tuple[Target, list[bytes]]],
         booty: Booty,
         whose: tuple[str, str],
         *,
         idle_only: bool,
-    ) -> list[tuple[Slot, list[bytes]]]:
+    ) -> list[tuple[Target, list[bytes]]]:
         """Hand shares over; return new shares of what met an instance that is gone, or was too large."""
         ttl_ms = int(self._lease_s * 1000)
-        replies = self._ask(*(steps.handover(claim, part, *slot, ttl_ms) for slot, part in shares))
+        replies = self._ask(*(steps.handover(claim, part, target, ttl_ms) for target, part in shares))
         left: list[bytes] = []
-        for (slot, part), reply in zip(shares, replies, strict=True):
+        for (target, part), reply in zip(shares, replies, strict=True):
             if not reply:
-                self._ring.without(slot.instance)
+                self._ring.without(target.instance)
             done, _ = moved(part, reply)
             left += part[len(done) :]
             booty.handed(whose, done)
@@ -332,24 +344,12 @@ class Sweeper:
     def _remove(
         self, steps: Steps, found: Sequence[Owner], reports: dict[str, Any], alive: set[str], booty: Booty
     ) -> Iterator[float]:
-        """Remove consumers that are gone for long, and reports of instances that have none left."""
+        """Remove consumers that are gone for long, reports of instances that have none left, empty marks."""
         ttl_ms = int(self._ttl_s * 1000)
-        wanted: dict[str, list[bytes]] = {instance: [] for instance in reports if instance not in alive}
-        owned = {owner.claim.instance for owner in found if owner.is_dead}
-        for owner in found:
-            if owner.is_dead and not owner.pending and owner.idle_ms >= ttl_ms:
-                wanted.setdefault(owner.claim.instance, []).append(owner.name)
-        left = REMOVALS
-        for instance, names in wanted.items():
-            said = reports.get(instance)
-            forget = instance in reports and (said is None or time.time() - said.beat >= self._ttl_s)
-            if not names and (instance in owned or not forget):
-                continue
-            (gone,) = self._ask(steps.remove(instance, names, ttl_ms, forget=forget))
+        wanted = list(removals(found, reports, alive, self._ttl_s, time.time()))
+        for instance, names, marked, forget in wanted[:REMOVALS]:
+            (gone,) = self._ask(steps.remove(instance, names, ttl_ms, forget=forget, marked=marked))
             booty.removed(gone)
-            left -= 1
-            if not left:
-                break
             yield PACE_S
 
     def _trim(self, steps: Steps, now: float) -> Iterator[float]:
@@ -391,9 +391,10 @@ class Sweeper:
         self._seen = True
 
 
-def _is_small(owner: Owner) -> bool:
-    return owner.pending <= SCAN_MAX
+def _is_scanned(owner: Owner) -> bool:
+    """Tell whether all that an owner has is passed over, for what rests by its idle time."""
+    return owner.pending <= SCAN_MAX and not owner.is_marked
 
 
 def _cost(owner: Owner) -> int:
-    return owner.pending if _is_small(owner) else PAGE * ROW_COST
+    return owner.pending if _is_scanned(owner) else min(owner.pending, PAGE) * ROW_COST

@@ -20,7 +20,7 @@ from ..ipc.journal import JOURNAL_MAX, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS, C
 from ..ipc.slot import Slot
 from ..streams.entry import Raw
-from ..streams.group import Claimed, Group, Pending, pack
+from ..streams.group import SCRIPT_MAX, Claimed, Group, Pending, pack
 from ..streams.waiting import Record, unstarted
 from ..streams.wire import Lost
 from .batcher import Batcher
@@ -29,7 +29,7 @@ from .failures import left
 from .intake import Intake, pages
 from .once import Once
 from .recovery import COUNT_MAX, NOT_OVER, Plan, culprit, from_table, handled, plan, suspects, to_bury
-from .session import Refused, Session, good
+from .session import Refused, Session
 from .shelf import Letter, Shelf
 from .stories import Stories
 from .verdict import REASONS, judge_death
@@ -142,7 +142,7 @@ class Backlog(Intake):
             for entry, row in made.wait.items()
             if entry not in recorded and from_table(row[0])[1] is None
         }
-        for page in pages(list(again)):
+        for page in pages(list(again), SCRIPT_MAX):
             rows = {entry: again[entry] for entry in page}
             self._session.owe(newest, partial(self._let_wait, rows))
         for letter in self._shelf.letters:
@@ -159,9 +159,7 @@ class Backlog(Intake):
             The rows of all others: what rests, and what is recorded, which was not started.
         """
         held = {row.entry: row.counter for row in rows if not row.rests and row.entry not in recorded}
-        for page in pages(list(held)):
-            back = self._group.hand_back({entry: held[entry] for entry in page}, suspect=True)
-            good(self._session.call(back)[0])
+        self._session.in_parts(held, partial(self._group.hand_back, suspect=True))
         if held:
             log.warning(
                 "%s: %d entries were held by a host whose memory is lost: each is charged an attempt"
@@ -247,7 +245,7 @@ class Backlog(Intake):
     ) -> None:
         """Bring Redis and the shelf to where the plan says they are."""
         newest = self._slot.journal.number
-        for page in pages(list(made.counters)):
+        for page in pages(list(made.counters), SCRIPT_MAX):
             counters = {entry: made.counters[entry] for entry in page}
             self._session.owe(newest, self._group.set_counters(counters))
         for page in pages(made.ack):
@@ -344,7 +342,7 @@ class Backlog(Intake):
         for page in pages(list(pending)):
             self._books.note_claim(page, [pending[entry] for entry in page])
             back = {entry: max(0, pending[entry] - 1) for entry in page}
-            codes = good(self._session.call(self._group.hand_back(back))[0])
+            codes = self._session.in_parts(back, self._group.hand_back)
             found = zip(page, codes, strict=True)
             self._taken.lose((entry, pending[entry]) for entry, code in found if code == Claimed.DELETED)
         for entry, (value, _) in slot.waiting.load().items():

@@ -34,7 +34,7 @@ from .alarm import Alarm
 from .batcher import Batcher, Item, Load, said_done
 from .books import Books
 from .controls import Controls
-from .failures import Failures
+from .failures import Failures, parts
 from .once import Once
 from .recovery import ACKED
 from .session import Refused, Session
@@ -217,7 +217,8 @@ class Calls:
         if items:
             rows = {item.entry[0]: (item.attempt, 0.0) for item in items}
             self._batcher.recorded |= rows.keys()
-            self._session.owe(self._journal.number, self._group.let_wait(rows))
+            for part in parts(rows):
+                self._session.owe(self._journal.number, self._group.let_wait(part))
 
     def _without_records(self, load: Load) -> Load:
         """Remove the waiting records of a load; return it without what may be others' by now."""
@@ -226,7 +227,7 @@ class Calls:
         if not attempts:
             return load
         try:
-            results = self._session.must(self._group.claim(attempts))
+            results = self._session.in_parts(attempts, self._group.claim)
         except (Lost, Refused):
             self._batcher.put_back(load)
             raise

@@ -251,7 +251,7 @@ def _sit_down(desk: Desk) -> None:
     desk.view[D.HELD] = desk.view[D.WAITING] = desk.view[D.SETTLED] = desk.view[D.WAKES] = 0
     desk.view[D.LIMIT] = desk.view[D.DEFERRED] = 0
     _enter(desk, Outside.IMPORT)
-    desk.view[D.PID] = os.getpid()
+    desk.view[D.MARKS] = desk.view[D.PID] = os.getpid()
 
 
 def _enter(desk: Desk, what: Outside) -> None:

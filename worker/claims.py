@@ -91,7 +91,7 @@ class Claims:
         self._desk[D.SETTLED] = 0
         attempts = dict(wanted)
         kept = {entry: self._kept.pop(entry) for entry in attempts.keys() & self._kept.keys()}
-        self._run(attempts, self._session.must(self._group.claim(attempts)), kept, alone=alone)
+        self._run(attempts, self._session.in_parts(attempts, self._group.claim), kept, alone=alone)
 
     def run_suspect(self, suspects: deque[tuple[bytes, int]]) -> bool:
         """Handle the oldest suspect, nothing else in hand; False while another slot must be waited for.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
 from time import monotonic
 
 from ..ipc.journal import Journal, Outcome
 from ..streams.entry import Raw
 from ..streams.envelope import Envelope
-from ..streams.group import Group
+from ..streams.group import SCRIPT_MAX, Group
 from .books import Books
 from .session import Session
 from .shelf import Letter, Shelf
@@ -92,7 +94,18 @@ class Failures:
             self._books.bury(letters)
         if self._again:
             again, self._again = self._again, {}
-            self._session.owe(number, lambda: self._group.let_wait(left(again)))
+            for part in parts(again):
+                self._session.owe(number, partial(self._let_wait, part))
+
+    def _let_wait(self, rows: Mapping[bytes, tuple[int, float]]) -> bytes:
+        return self._group.let_wait(left(rows))
+
+
+def parts(rows: Mapping[bytes, tuple[int, float]]) -> Iterator[dict[bytes, tuple[int, float]]]:
+    """Return rows in parts, each for one script."""
+    items = iter(rows.items())
+    while part := dict(islice(items, SCRIPT_MAX)):
+        yield part
 
 
 def left(rows: Mapping[bytes, tuple[int, float]]) -> dict[bytes, tuple[int, float]]:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
 
 from ..ipc.exitcodes import Death
 from ..ipc.journal import JOURNAL_MAX, Outcome
 from ..ipc.ledger import C
 from ..ipc.slot import Slot
+from ..streams import marks
 from ..streams.entry import Raw, parse_id
-from ..streams.group import Claimed, Group, Pending, next_id, pending_rows, taken
+from ..streams.group import Claimed, Group, Pending, merged, next_id, pending_rows, taken
 from ..streams.waiting import Wait
 from .batcher import Batcher, Item
 from .books import Books
 from .recovery import COUNT_MAX, current, from_table
-from .session import Session
+from .session import Session, good
 from .shelf import Letter, Shelf
 from .stories import Stories, unpack
 from .taken import Taken
@@ -61,7 +65,7 @@ class Intake:
     def rest(self) -> None:
         """Take the next page of own entries that rest into hand; leave suspects, to be taken one by one."""
         slot = self._slot
-        rows = pending_rows(self._session.must(self._group.resting(JOURNAL_MAX)))
+        rows = self._resting()
         page = _attempts(rows)
         if page:
             self._hold(page)
@@ -88,8 +92,7 @@ class Intake:
         self._taken.doubt()
         adopted = 0
         while self._shelf.has_room():
-            rows = pending_rows(self._session.must(self._group.resting(JOURNAL_MAX, consumer)))
-            page = _attempts(rows)
+            page = _attempts(self._resting(consumer))
             if not page:
                 break  # the leader hands them on
             for entry, attempt in page.items():
@@ -107,7 +110,7 @@ class Intake:
         Return how many are ours now: others may have been faster.
         """
         self._books.note_claim(list(attempts), list(attempts.values()))
-        results = taken(self._session.must(self._group.take(attempts, owner)))
+        results = taken(self._session.in_parts(attempts, partial(self._group.take, owner=owner)))
         found = list(zip(attempts, results, strict=True))
         records = {entry: result for entry, result in found if isinstance(result, Wait)}
         lost = [(entry, attempts[entry]) for entry, result in found if result == Claimed.DELETED]
@@ -191,21 +194,30 @@ class Intake:
         known = self._shelf.ids | self._batcher.ids | {entry for entry, _ in self.todo}
         return known if self._guard is None else known | self._guard.ids
 
+    def _resting(self, consumer: str | None = None) -> list[Pending]:
+        """Return entries of a slot that rest, the first of each of its owners; by default of this slot."""
+        return merged(map(good, self._session.call(*self._group.resting(JOURNAL_MAX, consumer))))
+
     def _pending(self) -> list[Pending]:
         """Return all own pending entries."""
-        found: list[Pending] = []
-        first = b"-"
-        while True:
-            page = pending_rows(self._session.must(self._group.pending(first, JOURNAL_MAX)))
-            found += page
-            if len(page) < JOURNAL_MAX:
-                return found
-            first = next_id(parse_id(page[-1].entry))
+        group = self._group
+        left = dict.fromkeys(marks.owners(group.consumer), b"-")
+        replies: list[Any] = []
+        while left:
+            asks = [group.pending(owner, first, JOURNAL_MAX) for owner, first in left.items()]
+            found = [good(reply) for reply in self._session.call(*asks)]
+            full = [
+                (owner, page) for owner, page in zip(left, found, strict=True) if len(page) == JOURNAL_MAX
+            ]
+            left = {owner: next_id(parse_id(pending_rows(page)[-1].entry)) for owner, page in full}
+            replies += found
+        return merged(replies)
 
 
 def _attempts(rows: Sequence[Pending]) -> dict[bytes, int]:
     """Return id -> number of the next attempt of what rests and is no suspect."""
-    return {row.entry: min(row.counter + 1, _COUNTER_MAX) for row in rows if not row.is_suspect}
+    found = ((row.entry, min(row.counter + 1, _COUNTER_MAX)) for row in rows if not row.is_suspect)
+    return dict(islice(found, JOURNAL_MAX))
 
 
 def _without_story(entry: bytes, attempt: int, outcome: Outcome, death: Death | None) -> Letter:
@@ -217,7 +229,7 @@ def _without_story(entry: bytes, attempt: int, outcome: Outcome, death: Death | 
     return Letter(entry, attempt, outcome, reason, words, "")
 
 
-def pages(ids: list[bytes]) -> Iterable[list[bytes]]:
-    """Return ids in pages, each for one command."""
-    for at in range(0, len(ids), JOURNAL_MAX):
-        yield ids[at : at + JOURNAL_MAX]
+def pages(ids: list[bytes], size: int = JOURNAL_MAX) -> Iterable[list[bytes]]:
+    """Return ids in pages."""
+    for at in range(0, len(ids), size):
+        yield ids[at : at + size]

@@ -1,12 +1,11 @@
 """Recovery: from what a predecessor left to what its successor does. Pure.
 
-Two forms of a pending entry, told apart by its idle time:
+Two forms of a pending entry, told apart by its mark (see `streams.marks`):
 
     held      The slot has it in hand. Its delivery counter is the number of the attempt that runs or
               comes next.
-    resting   Idle for longer than any clock can say (`group.RESTING_MS`). Nobody has it in hand. The
-              counter says how many attempts were started, and a plain claim by anybody, which adds one,
-              makes it held again.
+    resting   Nobody has it in hand. The counter says how many attempts were started, and a plain claim by
+              anybody, which adds one, makes it held again.
 
 Where the journal names an entry, the journal's word on its attempt goes before the counter, for a claim
 may have been on its way when the process died. An entry that rests is not the predecessor's any more: only
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 
 from ..ipc.journal import Batch, Kind, Outcome
 from ..ipc.ledger import INDEX_BITS
+from ..streams import marks
 
 # What is left to do is to acknowledge it.
 ACKED = (Outcome.DONE, Outcome.LOST, Outcome.DUPLICATE, Outcome.IGNORED)
@@ -174,8 +174,8 @@ def orphans(rows: list[dict[bytes, object]], instance: str, workers: int) -> lis
     for row in rows:
         name = row[b"name"]
         assert isinstance(name, bytes)
-        text = name.decode("utf-8", "surrogateescape")
+        text, _ = marks.split(name.decode("utf-8", "surrogateescape"))
         tail = text.removeprefix(prefix)
         if text.startswith(prefix) and tail.isdecimal() and int(tail) >= workers and row[b"pending"]:
             found.append((int(tail), text))
-    return found
+    return sorted(set(found))

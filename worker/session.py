@@ -13,7 +13,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -22,7 +22,7 @@ from ..ipc.cells import D, Desk, DeskState
 from ..ipc.fence import Fence
 from ..ipc.ledger import C, Ledger
 from ..streams.connection import RedisError, Target, explain, permanent
-from ..streams.group import Group
+from ..streams.group import SCRIPT_MAX, Group
 from ..streams.lookout import lookout
 from ..streams.once import Marks, Row
 from ..streams.trouble import code, elsewhere
@@ -304,6 +304,22 @@ class Session:
             Refused: the reply is an error.
         """
         return good(self.call(command)[0])
+
+    def in_parts(
+        self, counters: Mapping[bytes, int], command: Callable[[dict[bytes, int]], bytes]
+    ) -> list[Any]:
+        """Return what a script says of entries; sent in parts, none of which keeps the server for long.
+
+        Arguments:
+            counters: id -> what the script is told of the entry.
+            command: makes the command for a part.
+
+        Raises:
+            Refused: a reply is an error; the parts before it were done.
+        """
+        rows = list(counters.items())
+        parts = [command(dict(rows[at : at + SCRIPT_MAX])) for at in range(0, len(rows), SCRIPT_MAX)]
+        return [result for reply in self.call(*parts) for result in good(reply)]
 
     def words(self, error: Exception) -> str:
         """Return what to say of a trouble, with what to do where we know it."""

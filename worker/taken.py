@@ -111,7 +111,7 @@ class Taken:
         found: list[tuple[bytes, int]] = []
         items = list(wanted.items())
         for page in (dict(items[at : at + JOURNAL_MAX]) for at in range(0, len(items), JOURNAL_MAX)):
-            codes = self._session.must(self._group.claim(page))
+            codes = self._session.in_parts(page, self._group.claim)
             rows = zip(page.items(), codes, strict=True)
             found += [
                 item

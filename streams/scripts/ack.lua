@@ -1,8 +1,10 @@
 -- Acknowledge entries, as their owner and only as their owner.
 --
+-- Sent behind marks.lua.
+--
 -- KEYS  1  the stream
 -- ARGV  1  group
---       2  consumer: who must own each entry
+--       2  consumer: the slot that must have each entry
 --       3 ... entry ids
 --
 -- Returns  how many were acknowledged
@@ -11,7 +13,8 @@
 
 local done = 0
 for at = 3, #ARGV do
-  if redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[at], ARGV[at], 1, ARGV[2])[1] then
+  local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[at], ARGV[at], 1)[1]
+  if row and mark_of(row, ARGV[2]) then
     done = done + redis.call('XACK', KEYS[1], ARGV[1], ARGV[at])
   end
 end

@@ -1,5 +1,5 @@
 -- A keeper's beat: go on with the instance lease; while it is ours, do all that follows from it. Sent with
--- lease.lua and waiting.lua in front.
+-- lease.lua, marks.lua, bulk.lua and waiting.lua in front.
 --
 -- KEYS  1  the instance lease     4  hash of reports     7  the stream
 --       2  the counter of epochs  5  hash of orders
@@ -14,21 +14,20 @@
 --       7  field of the order of how many workers it is to have
 --       8  group
 --       9  entries idle for so long are renewed, ms
---      10  idle time from which on an entry rests, ms
---      11  idle time of a suspect, ms
---      12  how many pending entries to look at, at most
---      13  which of the consumers below to begin with: 1 is the first
---      14  the entry to begin with there: "-", or "(" and an id
---      15  n: how many fields of what was swept follow, then
---      16  m: how many consumers follow whose entries are renewed, and how many after them are let go
---      17 ... n fields, m consumers, consumers to let go
+--      10  how many pending entries to look at, at most
+--      11  which of the consumers below to begin with: 1 is the first
+--      12  the entry to begin with there: "-", or "(" and an id
+--      13  n: how many fields of what was swept follow, then
+--      14  m: how many consumers follow whose entries are renewed, and how many after them are let go
+--      15 ... n fields, m consumers, consumers to let go
 --
 -- Returns  {lease}                                  another has it: nothing else was done
 --          {lease, lead, pause, drain, size, swept, next consumer, next entry, resting, let go, trouble}
 --          lease, lead   {code, epoch, left, value} as in lease.lua
 --          pause, drain, size  the orders' values or nil; false becomes nil
 --          next          where to go on, 0 when all was looked at
---          resting       how many entries that rest were seen, for each of the consumers to renew
+--          resting       how many entries that rest were seen, for each of the consumers to renew; not all of
+--                        many are looked at
 --          let go        how many entries were made suspects, for each of the consumers to let go; what waits
 --                        there and was not started rests as it is
 --          trouble       the error of the stream or the group, or nil
@@ -59,20 +58,21 @@ hash(KEYS[4], 'HSET', KEYS[4], ARGV[3], ARGV[5])
 local orders = hash(KEYS[5], 'HMGET', KEYS[5], 'pause', ARGV[6], ARGV[7])
 
 local fields, renewed = {}, {}
-local at = 17
-for i = 1, tonumber(ARGV[15]) do
+local at = 15
+for i = 1, tonumber(ARGV[13]) do
   fields[i] = ARGV[at]
   at = at + 1
 end
-for i = 1, tonumber(ARGV[16]) do
+for i = 1, tonumber(ARGV[14]) do
   renewed[i] = ARGV[at]
   at = at + 1
 end
 local swept = #fields > 0 and hash(KEYS[6], 'HMGET', KEYS[6], unpack(fields)) or {}
 
 local stream, group = KEYS[7], ARGV[8]
-local rests, budget, first = tonumber(ARGV[10]), tonumber(ARGV[12]), ARGV[14]
-local number, trouble = tonumber(ARGV[13]), false
+local budget, first = tonumber(ARGV[10]), ARGV[12]
+local number, trouble = tonumber(ARGV[11]), false
+local SEEN, LET_GO = 100, 3  -- a row that is let go costs as much as three that are renewed
 local resting, gone = {}, {}
 for i = 1, #renewed do
   resting[i] = 0
@@ -81,42 +81,56 @@ for i = 1, #ARGV - at + 1 do
   gone[i] = 0
 end
 
--- Look at a page of a consumer's entries; return how many of them were claimed, how many rest, and how many
--- are deleted. With `let_go`, what waits and was not started is let rest.
-local function claim(consumer, least, idle, let_go)
-  local rows = redis.pcall('XPENDING', stream, group, 'IDLE', least, first, '+', budget, consumer)
+-- Look at a page of a slot's entries; return how many of them were claimed, how many rest, and how many
+-- are deleted. With `let_go` they are made suspects, and what waits and was not started is let rest.
+local function claim(slot, least, let_go)
+  local cost = let_go and LET_GO or 1
+  local most = math.max(1, math.floor(budget / cost))
+  local rows = redis.pcall('XPENDING', stream, group, 'IDLE', least, first, '+', most, slot)
   if rows.err then
     trouble = rows.err
     return 0, 0, 0
   end
-  local ids, rest, claimed = {}, 0, 0
+  local rest, wanted, claimed = 0, {}, 0
   for _, row in ipairs(rows) do
-    if row[3] >= rests then
+    if row[3] >= RESTING then
       rest = rest + 1
     elseif let_go and is_waiting(row[1], row[2], row[4]) then
-      redis.call('XCLAIM', stream, group, consumer, 0, row[1],
-        'IDLE', rests, 'RETRYCOUNT', math.max(0, row[4] - 1), 'JUSTID')
+      put_to(slot .. REST_OWNER, 0, row[1], math.max(0, row[4] - 1))
     else
-      ids[#ids + 1] = row[1]
+      wanted[#wanted + 1] = row[1]
+      put_to(let_go and slot .. SUSPECT_OWNER or slot, 0, row[1])
     end
   end
-  for from = 1, #ids, 500 do
-    local words = {'XCLAIM', stream, group, consumer, 0, unpack(ids, from, math.min(from + 499, #ids))}
-    words[#words + 1], words[#words + 2], words[#words + 3] = 'IDLE', idle, 'JUSTID'
-    claimed = claimed + #redis.call(unpack(words))
+  local done = put_all(stream, group)
+  for _, id in ipairs(wanted) do
+    claimed = claimed + (done[id] and 1 or 0)
   end
-  budget = budget - #rows
-  first = budget > 0 and '-' or '(' .. rows[#rows][1]
-  return claimed, rest, #ids - claimed
+  if #rows < most then
+    budget, first = math.max(1, budget - cost * #rows), '-'
+  else
+    budget, first = 0, '(' .. rows[#rows][1]
+  end
+  return claimed, rest, #wanted - claimed
+end
+
+-- Return how many of a slot's entries have owners with a mark, of each not more than SEEN.
+local function marked(slot)
+  local found = 0
+  for _, name in ipairs({slot .. REST_OWNER, slot .. SUSPECT_OWNER}) do
+    local rows = redis.pcall('XPENDING', stream, group, '-', '+', SEEN, name)
+    found = found + (rows.err and 0 or #rows)
+  end
+  return found
 end
 
 while number <= #resting + #gone and budget > 0 and not trouble do
   if number <= #resting then
-    local _, rest = claim(renewed[number], ARGV[9], 0, false)
-    resting[number] = rest
+    local _, rest = claim(renewed[number], ARGV[9], false)
+    resting[number] = rest + (trouble and 0 or marked(renewed[number]))
   else
     local i = number - #resting
-    local done, _, deleted = claim(ARGV[at + i - 1], 0, ARGV[11], true)
+    local done, _, deleted = claim(ARGV[at + i - 1], 0, true)
     gone[i] = done
     if deleted > 0 then  -- from 7.0 on, a claim drops what is deleted from the stream: nobody else would see it
       redis.pcall('HINCRBY', KEYS[6], 'lost', deleted)

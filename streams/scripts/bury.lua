@@ -1,11 +1,12 @@
 -- Move entries whose attempts were used up by hosts that were lost to the dead-letter stream.
 --
--- Sent behind letter.lua, fence.lua and rows.lua; the last two say what KEYS 1 to 6 and ARGV 1 to 10 are.
+-- Sent behind letter.lua, fence.lua and rows.lua; the last two say what KEYS 1 to 6 and ARGV 1 to 9 are.
 --
 -- KEYS  7  the dead-letter stream
--- ARGV 11  reason
---      12  error: a line for people
---      13  time of the sweep, Unix ms
+-- ARGV 10  reason
+--      11  error: a line for people
+--      12  time of the sweep, Unix ms
+--      13  name that the letters have for the owner
 --      14 ... entry ids
 --
 -- Returns  a value for each id, up to and including the first error; those behind large payloads are left out
@@ -30,8 +31,8 @@ for i = FIRST, #ARGV do
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if entry then
       weigh(entry[2])
-      local added = write_letter(stream, KEYS[7], group, owner, id, entry[2],
-        counter, ARGV[11], ARGV[12], '', string.match(id, '^%d+'), ARGV[13])
+      local added = write_letter(stream, KEYS[7], group, ARGV[13], id, entry[2],
+        counter, ARGV[10], ARGV[11], '', string.match(id, '^%d+'), ARGV[12])
       if type(added) == 'table' then
         results[n] = added.err
         break
@@ -45,6 +46,7 @@ for i = FIRST, #ARGV do
   end
 end
 
+remove_owner()
 count('buried', buried)
 count('lost', lost)
 return results

@@ -1,23 +1,22 @@
--- Set the counter and the idle time of entries, or take them over, only while they belong to whom we think.
+-- Set the counter and the mark of entries, or take them over, only while they belong to whom we think.
 --
--- Sent behind waiting.lua.
+-- Sent behind marks.lua, bulk.lua and waiting.lua.
 --
 -- KEYS  1  the stream
 --       2  hash of waiting records
 --       3  hash of stories
 -- ARGV  1  group
---       2  consumer: who must own each entry
---       3  consumer: who owns it afterwards
---       4  idle time to set, ms
+--       2  consumer: the slot that must have each entry
+--       3  consumer: the slot that has it afterwards
+--       4  who owns it afterwards: that consumer, or what its mark makes of it
 --       5  1 to return payloads, 0 not to
---       6  least idle time that each entry must have, ms
---       7  idle time that each entry must be below, ms; 0 for none
---       8  what becomes of the records
+--       6  which entries: held, rests (suspects, too) or any
+--       7  what becomes of the records
 --          keep  nothing
 --          drop  they go: the entries are about to be started
 --          put   the entries are recorded as waiting
 --          take  the same, and what an earlier record says goes on
---       9, 10 ... pairs: entry id, delivery counter to set
+--       8, 9 ... pairs: entry id, delivery counter to set
 --          with put: triples, the third is how long the entry waits, ms
 --
 -- Returns  one value for each entry
@@ -28,7 +27,7 @@
 --          3                  it is pending nowhere and in the stream no more
 --          4                  it is pending nowhere, though it was delivered and is in the stream
 --          5                  the same, and the consumer who must own it is missing
---          0                  nothing done: acknowledged, owned by another, or idle for too short or too long
+--          0                  nothing done: acknowledged, another's, or with another mark
 --
 -- The last three are told apart only where payloads are asked for.
 --
@@ -37,24 +36,8 @@
 -- Records are written behind the XCLAIM: a server that is full refuses the first write of a script only.
 
 local stream, group, owner, consumer = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local idle, payload, least, below = ARGV[4], ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7])
-local records = ARGV[8]
-
-local function note(id, counter, left)
-  if records == 'drop' then
-    forget(id)
-  elseif records == 'put' then
-    record(id, left, counter, 0, 0, consumer)
-  elseif records == 'take' then
-    local old = record_of(id)
-    if not old or old.counter ~= tonumber(counter) then
-      old = {due = 0, delay = 0, attempts = 0, outcome = 0}
-    end
-    left = math.max(0, math.min(old.due - now_ms(), old.delay))
-    record(id, left, counter, old.attempts, old.outcome, consumer)
-    return {left, old.attempts, old.outcome}
-  end
-end
+local target, payload, which, records = ARGV[4], ARGV[5] == '1', ARGV[6], ARGV[7]
+local FIRST, WIDTH = 8, records == 'put' and 3 or 2
 
 local function numbers(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
@@ -89,8 +72,14 @@ local function is_missing()
   return missing
 end
 
-local function claim(id, counter, left)
-  local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
+local function by_id(id)
+  return redis.call('XPENDING', stream, group, id, id, 1)[1]
+end
+
+local left_by = {}  -- owners with a mark from whom entries were taken
+
+-- Returns what became of an entry that cannot be claimed; else nil, and its payload if that is asked for.
+local function refuse(id, row)
   if not row then
     if records == 'drop' then
       forget(id)
@@ -103,25 +92,73 @@ local function claim(id, counter, left)
     end
     return is_delivered(id) and (is_missing() and 5 or 4) or 0
   end
-  if row[2] ~= owner or row[3] < least or (below > 0 and row[3] >= below) then
+  local mark = mark_of(row, owner)
+  if not mark or (which ~= 'any' and (which == 'held') ~= (mark == 'held')) then
     return 0
   end
-  local entry = 1
+  if row[2] ~= owner and row[2] ~= target then
+    left_by[row[2]] = true
+  end
   if payload then
-    entry = redis.call('XRANGE', stream, id, id)[1]
+    return nil, redis.call('XRANGE', stream, id, id)[1]
   end
-  -- From 7.0 on, a claim drops a deleted entry from the pending list and returns nothing.
-  if entry and redis.call('XCLAIM', stream, group, consumer, 0, id,
-      'IDLE', idle, 'RETRYCOUNT', counter, 'JUSTID')[1] then
-    return note(id, counter, left) or entry
-  end
-  redis.call('XACK', stream, group, id)
-  forget(id)
-  return 2
+  return nil, 1
 end
 
-local results = {}
-for at = 9, #ARGV, records == 'put' and 3 or 2 do
-  results[#results + 1] = claim(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]))
+local known = rows_between(stream, group, ARGV[FIRST], ARGV[#ARGV - WIDTH + 1],
+  which == 'rests' and owner .. REST_OWNER or owner, (#ARGV - FIRST + 1) / WIDTH)
+local results, entries = {}, {}
+local n = 0
+for at = FIRST, #ARGV, WIDTH do
+  local id = ARGV[at]
+  n = n + 1
+  results[n], entries[n] = refuse(id, known[id] or by_id(id))
+  if not results[n] and entries[n] then
+    put_to(target, 0, id, ARGV[at + 1])
+  end
 end
+local claimed = put_all(stream, group)
+
+local noted = {}
+n = 0
+for at = FIRST, #ARGV, WIDTH do
+  local id, counter = ARGV[at], ARGV[at + 1]
+  n = n + 1
+  if results[n] then  -- nothing was done
+  elseif entries[n] and claimed[id] then
+    results[n], noted[#noted + 1] = entries[n], {id, counter, tonumber(ARGV[at + 2]), n}
+  else
+    -- From 7.0 on, a claim drops a deleted entry from the pending list and does not return it.
+    redis.call('XACK', stream, group, id)
+    forget(id)
+    results[n] = 2
+  end
+end
+
+-- Behind the claims: what is taken over has the record that it had before, if that is not out of date.
+local old = records == 'take' and records_of(noted) or {}
+local words, ids = {}, {}
+for i, row in ipairs(noted) do
+  local id, counter = row[1], tonumber(row[2])
+  if records == 'drop' then
+    ids[i] = id
+  elseif records == 'put' then
+    words[2 * i - 1], words[2 * i] = id, as_record(row[3], counter, 0, 0, consumer)
+  elseif records == 'take' then
+    local found = old[i]
+    if not found or found.counter ~= counter then
+      found = {due = 0, delay = 0, attempts = 0, outcome = 0}
+    end
+    local left = math.max(0, math.min(found.due - now_ms(), found.delay))
+    words[2 * i - 1], words[2 * i] = id, as_record(left, counter, found.attempts, found.outcome, consumer)
+    results[row[4]] = {left, found.attempts, found.outcome}
+  end
+end
+if #ids > 0 then
+  forget(unpack(ids))
+end
+if #words > 0 then
+  redis.pcall('HSET', WAITING, unpack(words))
+end
+remove_empty(stream, group, left_by)
 return results

@@ -1,13 +1,13 @@
 -- Move one pending entry to the dead-letter stream.
 --
--- Sent behind letter.lua and waiting.lua.
+-- Sent behind letter.lua, marks.lua and waiting.lua.
 --
 -- KEYS  1  the stream
 --       2  hash of waiting records
 --       3  hash of stories
 --       4  the dead-letter stream
 -- ARGV  1  group
---       2  consumer: who must own the entry
+--       2  consumer: the slot that must have the entry
 --       3  id of the entry
 --       4  attempts
 --       5  reason
@@ -56,7 +56,7 @@ if not pending[1] then
   forget(id)
   return was_written() and 3 or 0
 end
-if pending[1][2] ~= consumer then
+if not mark_of(pending[1], consumer) then
   return 0
 end
 

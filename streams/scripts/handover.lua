@@ -1,13 +1,14 @@
 -- Hand entries of one consumer to another, where they rest until its worker takes them into hand.
 --
--- Sent behind fence.lua and rows.lua, which say what KEYS 1 to 6 and ARGV 1 to 10 are.
+-- Sent behind fence.lua and rows.lua, which say what KEYS 1 to 6 and ARGV 1 to 9 are.
 --
 -- KEYS  7  lease of the target's instance
 --       8  inbox of the target's instance
--- ARGV 11  target: consumer who gets them
---      12  its slot
---      13  time to live of the inbox, ms
---      14 ... entry ids
+-- ARGV 10, 11  who gets what rests, and the idle time to set, ms
+--      12, 13  who gets suspects, and the idle time to set, ms
+--      14  the target's slot
+--      15  time to live of the inbox, ms
+--      16 ... entry ids
 --
 -- Returns  an empty list: the target's instance has no lease, nothing has been done; else a value for each id,
 --             those behind large payloads left out (before 7.0)
@@ -23,9 +24,7 @@ if redis.call('EXISTS', KEYS[7]) == 0 then
   return {}
 end
 
-local results, at = {}, {}
-local resting, suspects, waiting, counters = {}, {}, {}, {}
-local charged, lost = {}, 0
+local results, at, charged, lost = {}, {}, {}, 0
 
 for i = FIRST, #ARGV do
   if weight >= LARGE then
@@ -44,55 +43,32 @@ for i = FIRST, #ARGV do
       if not redis.REDIS_VERSION_NUM then
         weigh(entry[2])
       end
-      at[id] = n
-      if held and not suspect then
-        counters[id] = math.max(0, counter - 1)
-        waiting[#waiting + 1] = id
+      at[id], charged[id] = n, held and suspect
+      if suspect then
+        put_to(ARGV[12], ARGV[13], id)
       else
-        local list = suspect and suspects or resting
-        list[#list + 1] = id
-        charged[id] = held
+        put_to(ARGV[10], ARGV[11], id, held and math.max(0, counter - 1) or nil)
       end
     end
   end
 end
 
 local taken, charges = 0, 0
-
-local function hand(ids, idle, counter)
-  if #ids == 0 then
-    return
-  end
-  local command = {'XCLAIM', stream, group, ARGV[11], 0}
-  for _, id in ipairs(ids) do
-    command[#command + 1] = id
-    results[at[id]] = 3
-  end
-  command[#command + 1] = 'IDLE'
-  command[#command + 1] = idle
-  if counter then
-    command[#command + 1] = 'RETRYCOUNT'
-    command[#command + 1] = counter
-  end
-  command[#command + 1] = 'JUSTID'
-  local claimed = redis.call(unpack(command))
-  for _, id in ipairs(claimed) do
-    results[at[id]] = charged[id] and 2 or 1
+local claimed = put_all(stream, group)
+for id, n in pairs(at) do
+  if not claimed[id] then
+    results[n], lost = 3, lost + 1
+  else
+    results[n], taken = charged[id] and 2 or 1, taken + 1
     charges = charges + (charged[id] and 1 or 0)
   end
-  taken, lost = taken + #claimed, lost + #ids - #claimed
 end
-
-hand(resting, ARGV[8])
-hand(suspects, ARGV[9])
-for _, id in ipairs(waiting) do
-  hand({id}, ARGV[8], counters[id])
-end
+remove_owner()
 count('taken', taken)
 count('suspects', charges)
 count('lost', lost)
 if taken > 0 then
-  redis.call('RPUSH', KEYS[8], ARGV[12])
-  redis.call('PEXPIRE', KEYS[8], ARGV[13])
+  redis.call('RPUSH', KEYS[8], ARGV[14])
+  redis.call('PEXPIRE', KEYS[8], ARGV[15])
 end
 return results

@@ -1,9 +1,11 @@
 -- Leave a mark for each entry whose handler has returned, and acknowledge it.
 --
+-- Sent behind marks.lua.
+--
 -- KEYS  1      the stream
 --       2 ...  the mark of each entry
 -- ARGV  1      group
---       2      consumer: who must own an entry for it to be acknowledged; empty: whoever does
+--       2      consumer: the slot that must have an entry for it to be acknowledged; empty: whoever does
 --       3 ...  pairs, as many as marks: entry id, time to live of its mark in ms
 --
 -- Returns  how many were acknowledged
@@ -16,7 +18,8 @@ local done = 0
 for at = 2, #KEYS do
   local id = ARGV[2 * at - 1]
   redis.call('SET', KEYS[at], id, 'NX', 'PX', ARGV[2 * at])
-  if owner == '' or redis.call('XPENDING', stream, group, id, id, 1, owner)[1] then
+  local row = owner ~= '' and redis.call('XPENDING', stream, group, id, id, 1)[1]
+  if owner == '' or (row and mark_of(row, owner)) then
     done = done + redis.call('XACK', stream, group, id)
   end
 end

@@ -1,5 +1,5 @@
 -- The rows of one owner's entries, and whether a sweep may act on them; goes between fence.lua and its user,
--- behind waiting.lua.
+-- behind marks.lua, bulk.lua and waiting.lua.
 --
 -- KEYS  4  lease of the owner's instance
 --       5  hash of waiting records
@@ -9,12 +9,11 @@
 --       5  least idle time of an entry that is held, ms; -1: it is not to be touched
 --       6  how long an entry that rests must have rested, ms
 --       7  attempts allowed
---       8  idle time from which on an entry rests, ms
---       9  idle time from which on it is a suspect, ms
---      10  at which argument the ids begin: in ascending order
+--       8  what the owner's name says of its entries: resting or suspect; held: their idle time says it
+--       9  at which argument the ids begin: in ascending order
 
 local owner, held_ms, rested_ms, most = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local RESTING, SUSPECT, FIRST = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local MARK, FIRST = ARGV[8], tonumber(ARGV[9])
 local lives = ARGV[4] == '1' and redis.call('EXISTS', KEYS[4]) == 1
 
 local known = {}
@@ -51,15 +50,25 @@ local function judge(id)
     local tried = counter < 2^53
     return false, not tried, tried and counter or 1
   end
-  if idle >= RESTING then
-    local suspect = idle >= SUSPECT
-    if idle - (suspect and SUSPECT or RESTING) < rested_ms then
+  local mark, untouched = MARK, idle
+  if mark == 'held' then
+    mark, untouched = mark_of(row, owner)
+  end
+  if mark ~= 'held' then
+    if untouched < rested_ms then
       return nil
     end
-    return suspect, false, counter
+    return mark == 'suspect', false, counter
   end
   if held_ms < 0 or idle < held_ms then
     return nil
   end
   return not is_waiting(id, owner, counter), true, counter
+end
+
+-- To be called at the end: see marks.lua.
+local function remove_owner()
+  if MARK ~= 'held' then
+    remove_empty(stream, group, {[owner] = true})
+  end
 end

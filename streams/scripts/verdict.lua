@@ -1,12 +1,12 @@
 -- Note that an entry only waits for its dead letter, and keep its story: whoever has it next writes the letter.
 --
--- Sent behind waiting.lua.
+-- Sent behind marks.lua and waiting.lua.
 --
 -- KEYS  1  the stream
 --       2  hash of waiting records
 --       3  hash of stories
 -- ARGV  1  group
---       2  consumer: who must own the entry
+--       2  consumer: the slot that must have the entry
 --       3  entry id
 --       4  delivery counter to set: its attempts are used up, for whoever does not see the record
 --       5  attempts that were started
@@ -18,8 +18,8 @@
 --
 -- The claim comes first: a server that is full refuses the first write of a script only.
 
-local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
-if not row then
+local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
+if not row or not mark_of(row, ARGV[2]) then
   return 0
 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', 0, 'RETRYCOUNT', ARGV[4], 'JUSTID')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from support_hosts import Fleet
@@ -31,9 +30,8 @@ WAYS = {
 
 def resting(pool: Pool, entries: list[str]) -> dict[str, int]:
     """Return id -> attempts used, of entries that rest: anybody may take them, and is not charged."""
-    rows: Any = pool.redis.xpending_range("events", "workers", "-", "+", 100, "test:0")
-    rested = {row["message_id"].decode(): row["times_delivered"] for row in rows}
-    assert all(row["time_since_delivered"] > 10**9 for row in rows), "they are still held"
+    rested = {row["message_id"].decode(): row["times_delivered"] for row in pool.resting()}
+    assert rested == pool.delivery_counts(), "some are still held"
     assert rested.keys() <= set(entries[3:]), "what was finished is still pending"
     return rested
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from support_pool import Pool, numbers, until
 from support_proxy import Proxy
 
-from rsq.streams import pending
-
 LONG = 50
 
 
@@ -45,10 +43,7 @@ def test_nothing_that_was_handled_is_counted_as_lost(
 
 
 def _resting(pool: Pool) -> int:
-    found = pool.redis.xpending_range(pool.stream, pool.group, "-", "+", 1000)
-    names = ("message_id", "consumer", "time_since_delivered", "times_delivered")
-    rows = pending.rows([[row[name] for name in names] for row in found])
-    return sum(row.state == pending.RESTING for row in rows)
+    return len(pool.resting())
 
 
 def _scripts(pool: Pool) -> int:

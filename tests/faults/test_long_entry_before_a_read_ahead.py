@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from support_pool import Pool, numbers, until
 
@@ -35,5 +34,4 @@ def test_a_failed_one_keeps_its_attempts(make_pool: Callable[..., Pool]) -> None
 
 def resting(pool: Pool) -> list[str]:
     """Return which entries rest with the only slot."""
-    rows: Any = pool.redis.xpending_range("events", "workers", "-", "+", 1000, "test:0", idle=1 << 40)
-    return [row["message_id"].decode() for row in rows]
+    return [row["message_id"].decode() for row in pool.resting()]

@@ -31,12 +31,8 @@ def test_the_owner_does_what_nobody_took(make_pool: Callable[..., Pool]) -> None
     pool = make_pool(WAITS, *OPTIONS)
     ids = behind_a_long_one(pool)
 
-    def rests() -> int:
-        rows = pool.redis.xpending_range("events", "workers", "-", "+", 1000, "test:0", idle=2**40)
-        return len(rows)
-
     behind = len(pool.batch().ids) - pool.batch().started
-    until(lambda: rests() >= behind, "entries that rest")
+    until(lambda: len(pool.resting()) >= behind, "entries that rest")
     pool.release("go")
     pool.wait_finished(ids)
     pool.wait_settled()

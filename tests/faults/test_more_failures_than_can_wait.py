@@ -9,7 +9,7 @@ from support_pool import Pool, numbers, until
 
 from rsq.ipc.cells import DeskState
 from rsq.ipc.journal import WAITING_MAX
-from rsq.streams.group import RESTING_MS
+from rsq.streams.marks import RESTING_MS
 
 
 def test_the_worker_waits_instead_of_dying(make_pool: Callable[..., Pool]) -> None:

@@ -41,7 +41,7 @@ def test_what_was_on_its_way_does_not_arrive_late(make_far_pool: Callable[..., P
     proxy.heal(old=False)
     pool.wait_finished(ids)
     pool.wait_settled()
-    until(lambda: _looks(pool) >= looks + 2, "two looks at the pending list")
+    until(lambda: _looks(pool) >= looks + 2 * 3, "two looks at the pending list, of three owners each")
     pool.books.delete("go")
     busy = pool.push([{"n": 20}])
     pool.wait_started(busy[0])

@@ -8,7 +8,7 @@ import pytest
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.cells import DeskState
-from rsq.streams.group import RESTING_MS
+from rsq.streams.marks import RESTING_MS
 from rsq.streams.orders import Order
 
 pytestmark = pytest.mark.every_server

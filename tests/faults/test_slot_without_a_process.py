@@ -10,7 +10,7 @@ import pytest
 from support_hosts import Fleet
 from support_pool import Pool, numbers, until
 
-from rsq.streams.group import RESTING_MS
+from rsq.streams.marks import RESTING_MS
 
 # The first process of slot 0 works; those behind it do what the test wants until it is mended.
 HANDLER = """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from support_pool import Pool, numbers
 
-from rsq.streams.group import SUSPECT_MS
+from rsq.streams.marks import SUSPECT_MS
 
 HANDLER = """
     from rsq import Router

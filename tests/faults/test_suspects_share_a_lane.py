@@ -7,7 +7,7 @@ from collections.abc import Callable
 from support_pool import Pool, numbers, until
 
 from rsq.ipc.segment import LANE
-from rsq.streams.group import SUSPECT_MS
+from rsq.streams.marks import SUSPECT_MS
 
 HANDLER = """
     def handle(message):

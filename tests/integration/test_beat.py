@@ -9,9 +9,11 @@ import pytest
 import redis
 from support_servers import Server
 
-from rsq.streams import beat, keys
+from rsq.streams import beat, keys, marks
+from rsq.streams.entry import parse_id
 from rsq.streams.fleet import drain_order
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group
+from rsq.streams.group import Group, Pending, pending_rows
+from rsq.streams.marks import RESTING_MS, Mark
 
 STREAM, GROUP = "events", "workers"
 LEASE_MS = 60_000  # no lease runs out, and nothing grows old enough to be renewed, while a test stands still
@@ -51,14 +53,33 @@ def hold(client: redis.Redis, consumer: str, count: int, idle_ms: int = 0) -> li
     return ids
 
 
+def look(client: redis.Redis, consumer: str) -> list[Pending]:
+    """What a slot has, in the order of ids."""
+    found = [
+        pending_rows(ask(client, Group(STREAM, GROUP, "").pending(owner, b"-", 100_000)))
+        for owner in marks.owners(consumer)
+    ]
+    return sorted((row for rows in found for row in rows), key=lambda row: parse_id(row.entry))
+
+
 def idle(client: redis.Redis, consumer: str) -> list[int]:
-    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 100_000, consumer)
-    return [row["time_since_delivered"] for row in rows]
+    """For how long what a slot holds was not touched."""
+    return [row.idle_ms for row in look(client, consumer) if not row.rests]
+
+
+def marked(client: redis.Redis, consumer: str) -> list[Mark]:
+    return [row.reading.mark for row in look(client, consumer)]
 
 
 def counters(client: redis.Redis, consumer: str) -> set[int]:
-    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 100_000, consumer)
-    return {row["times_delivered"] for row in rows}
+    return {row.counter for row in look(client, consumer)}
+
+
+def rest(client: redis.Redis, consumer: str, count: int, *, suspect: bool = False) -> list[bytes]:
+    """Let new entries rest at a slot."""
+    ids = hold(client, consumer, count)
+    ask(client, Group(STREAM, GROUP, consumer).hand_back(dict.fromkeys(ids, 0), suspect=suspect))
+    return ids
 
 
 def test_the_lease_is_taken_and_gone_on_with(client: redis.Redis) -> None:
@@ -120,14 +141,15 @@ def test_what_was_held_for_long_is_renewed_and_nothing_else(client: redis.Redis)
     hold(client, "web-1:0", 2, idle_ms=60_000)
     hold(client, "web-1:1", 2, idle_ms=500)
     hold(client, "web-1:1", 2, idle_ms=RESTING_MS)
+    rest(client, "web-1:1", 2)
+    rest(client, "web-1:1", 1, suspect=True)
     hold(client, "web-2:0", 2, idle_ms=60_000)
-    said = say(client)
-    assert said.resting == (0, 2)
-    assert said.more is None
+    answer = say(client)
+    assert answer.resting == (0, 5)
+    assert answer.more is None
     assert max(idle(client, "web-1:0")) < 5000
-    rows = sorted(idle(client, "web-1:1"))
-    assert 500 <= rows[1] < 60_000
-    assert rows[2] >= RESTING_MS
+    assert all(500 <= idle_ms < 60_000 for idle_ms in idle(client, "web-1:1"))
+    assert marked(client, "web-1:1") == [Mark.HELD] * 2 + [Mark.RESTING] * 4 + [Mark.SUSPECT]
     assert min(idle(client, "web-2:0")) >= 60_000
     assert counters(client, "web-1:0") == {1}
 
@@ -136,12 +158,12 @@ def test_a_slot_without_a_process_is_let_go(client: redis.Redis) -> None:
     hold(client, "web-1:0", 2)
     hold(client, "web-1:1", 3)
     hold(client, "web-1:1", 1, idle_ms=RESTING_MS)
-    said = say(client, slots=(0,), gone=(1,))
-    assert (said.resting, said.let_go) == ((0,), (3,))
-    rows = sorted(idle(client, "web-1:1"))
-    assert RESTING_MS <= rows[0] < SUSPECT_MS <= rows[1]
+    rest(client, "web-1:1", 1)
+    answer = say(client, slots=(0,), gone=(1,))
+    assert (answer.resting, answer.let_go) == ((0,), (3,))
+    assert marked(client, "web-1:1") == [Mark.SUSPECT] * 3 + [Mark.RESTING] * 2
     assert max(idle(client, "web-1:0")) < 5000
-    assert counters(client, "web-1:1") == {1}
+    assert counters(client, "web-1:1") == {1, 0}
     assert say(client, slots=(0,), gone=(1,)).let_go == (0,)
 
 
@@ -163,7 +185,7 @@ def test_many_entries_are_renewed_page_by_page(client: redis.Redis) -> None:
     assert pages == 4
     assert let_go == 5
     assert max(idle(client, "web-1:0") + idle(client, "web-1:1")) < 30_000
-    assert min(idle(client, "web-1:2")) >= SUSPECT_MS
+    assert marked(client, "web-1:2") == [Mark.SUSPECT] * 5
 
 
 def test_a_stream_that_is_gone_does_not_cost_the_lease(client: redis.Redis) -> None:
@@ -190,16 +212,19 @@ def test_deleted_entries_of_a_slot_that_is_let_go_are_counted_where_a_claim_drop
 ) -> None:
     ids = hold(client, "web-1:1", 3)
     client.xdel(STREAM, ids[1])
-    said = say(client, slots=(), gone=(1,))
-    left = len(idle(client, "web-1:1"))
-    assert said.let_go[0] == left
+    answer = say(client, slots=(), gone=(1,))
+    left = len(look(client, "web-1:1"))
+    assert answer.let_go[0] == left
     assert say(client, slots=()).swept == (0, 3 - left)
 
 
 def test_nobodys_entry_is_owned_by_us(client: redis.Redis) -> None:
     mine, theirs = hold(client, "web-1:0", 1)[0], hold(client, "web-2:0", 1)[0]
-    assert len(ask(client, beat.owned(STREAM, GROUP, "web-1:0", mine))) == 1
-    assert ask(client, beat.owned(STREAM, GROUP, "web-1:0", theirs)) == []
+    resting = [*rest(client, "web-1:0", 1), *rest(client, "web-1:0", 1, suspect=True)]
+    for entry in (mine, *resting):
+        assert beat.is_of(ask(client, beat.owner(STREAM, GROUP, entry)), "web-1:0")
+    for entry in (theirs, b"1-1"):
+        assert not beat.is_of(ask(client, beat.owner(STREAM, GROUP, entry)), "web-1:0")
 
 
 def test_a_word_in_the_inbox(client: redis.Redis) -> None:
@@ -212,9 +237,6 @@ def test_what_waits_in_a_slot_without_a_process_rests_uncharged(client: redis.Re
     """It was not started: other slots go on with the attempt that came next."""
     ids = hold(client, "web-1:1", 3)
     ask(client, Group(STREAM, GROUP, "web-1:1").let_wait({ids[0]: (3, 60.0), ids[1]: (1, 0.0)}))
-    said = say(client, slots=(0,), gone=(1,))
-    assert said.let_go == (1,)
-    rows: Any = client.xpending_range(STREAM, GROUP, "-", "+", 10, "web-1:1")
-    found = [(row["time_since_delivered"] >= SUSPECT_MS, row["times_delivered"]) for row in rows]
-    assert found == [(False, 2), (False, 0), (True, 1)]
-    assert all(row["time_since_delivered"] >= RESTING_MS for row in rows)
+    assert say(client, slots=(0,), gone=(1,)).let_go == (1,)
+    found = [(row.reading.mark, row.counter) for row in look(client, "web-1:1")]
+    assert found == [(Mark.RESTING, 2), (Mark.RESTING, 0), (Mark.SUSPECT, 1)]

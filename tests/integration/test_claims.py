@@ -8,8 +8,10 @@ import pytest
 from support_servers import Server
 
 from rsq.streams import keys
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Claimed, Group, Pending, pack, pending_rows, taken
+from rsq.streams.group import Claimed, Group, Pending, merged, pack, pending_rows, taken
 from rsq.streams.lease import Term, acquire, release, term
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS
+from rsq.streams.once import Marks, Row
 from rsq.streams.waiting import Wait
 
 STREAM, GROUP = "events", "workers"
@@ -38,6 +40,13 @@ class Bench:
             return connection.read_response()
         finally:
             self.redis.connection_pool.release(connection)
+
+    def rests(self) -> list[Pending]:
+        """What rests of ours."""
+        return merged(map(self.run, self.us.resting(10)))
+
+    def consumers(self) -> set[str]:
+        return {row["name"].decode() for row in self.redis.xinfo_consumers(STREAM, GROUP)}
 
     def row(self) -> Pending | None:
         found = pending_rows(self.run(pack("XPENDING", STREAM, GROUP, self.entry, self.entry, 1)))
@@ -81,28 +90,56 @@ def test_a_late_acknowledgement_takes_only_what_is_still_ours(bench: Bench) -> N
     assert bench.redis.xpending(STREAM, GROUP)["pending"] == 1
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["mark", "old-mark"])
 @pytest.mark.parametrize("suspect", [False, True])
-def test_what_was_handed_back_rests_until_it_is_taken(bench: Bench, suspect: bool) -> None:
-    """No clock reaches its idle time, and the server takes that time as it is."""
+def test_what_was_handed_back_rests_until_it_is_taken(bench: Bench, suspect: bool, old: bool) -> None:
+    """Its owner says so; of what a version before has handed back, an idle time that no clock reaches."""
     assert bench.run(bench.us.take({bench.entry: 2})) == [Claimed.NOT_OURS], "it is in somebody's hand"
-    assert bench.run(bench.us.hand_back({bench.entry: 1}, suspect=suspect)) == [Claimed.DONE]
-    (row,) = pending_rows(bench.run(bench.us.resting(10)))
-    assert (row.rests, row.is_suspect, row.counter) == (True, suspect, 1)
-    assert 0 <= row.idle_ms - (SUSPECT_MS if suspect else RESTING_MS) < 10_000
+    if not old:
+        assert bench.run(bench.us.hand_back({bench.entry: 1}, suspect=suspect)) == [Claimed.DONE]
+    else:
+        rest = {"idle": SUSPECT_MS if suspect else RESTING_MS, "retrycount": 1, "justid": True}
+        bench.redis.xclaim(STREAM, GROUP, US, 0, [bench.entry], **rest)
+    (row,) = bench.rests()
+    assert (row.slot, row.rests, row.is_suspect, row.counter) == (US.encode(), True, suspect, 1)
+    assert 0 <= row.reading.untouched_ms < 10_000
+    assert bench.run(bench.us.claim({bench.entry: 2})) == [Claimed.NOT_OURS], "it is in nobody's hand"
     assert taken(bench.run(bench.them.take({bench.entry: 2}, owner=US))) == [Wait(0, 0, 0)]
     row_now = bench.row()
     assert row_now is not None
     assert (row_now.consumer, row_now.rests, row_now.counter) == (THEM.encode(), False, 2)
     assert bench.run(bench.them.take({bench.entry: 3}, owner=US)) == [Claimed.NOT_OURS], "others were faster"
-    assert bench.run(bench.us.resting(10)) == []
+    assert bench.rests() == []
+    assert bench.consumers() == {US, THEM}, "an owner with a mark is left behind"
 
 
 def test_a_plain_claim_by_anybody_makes_it_held_again(bench: Bench) -> None:
     bench.run(bench.us.hand_back({bench.entry: 1}))
-    bench.run(pack("XCLAIM", STREAM, GROUP, "somebody", RESTING_MS, bench.entry))
+    bench.run(pack("XCLAIM", STREAM, GROUP, "somebody", 0, bench.entry))
     row = bench.row()
     assert row is not None
-    assert (row.rests, row.counter) == (False, 2)
+    assert (row.consumer, row.rests, row.counter) == (b"somebody", False, 2)
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_what_rests_is_acknowledged_as_the_slots_own(bench: Bench, suspect: bool) -> None:
+    """A journal may name it as finished, whoever has let it rest since."""
+    other = bench.add()
+    bench.run(bench.us.hand_back({bench.entry: 1, other: 1}, suspect=suspect))
+    assert bench.run(bench.them.ack_own([bench.entry])) == 0
+    assert bench.run(bench.us.ack_own([bench.entry])) == 1
+    assert bench.run(Marks(STREAM, GROUP, THEM).ack_own([Row(other, "mark", 1000)])) == 0
+    assert bench.run(Marks(STREAM, GROUP, US).ack_own([Row(other, "mark", 1000)])) == 1
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_the_story_of_what_rests_is_kept_for_its_slot(bench: Bench, suspect: bool) -> None:
+    bench.run(bench.us.hand_back({bench.entry: 1}, suspect=suspect))
+    assert bench.run(bench.them.keep_letter(bench.entry, 3, 3, 5, b"story")) == 0
+    assert bench.run(bench.us.keep_letter(bench.entry, 3, 3, 5, b"story")) == 1
+    row = bench.row()
+    assert row is not None
+    assert (row.consumer, row.rests, row.counter) == (US.encode(), False, 3)
 
 
 def test_a_payload_that_was_deleted_is_found_and_acknowledged(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from support_servers import Server
 
 from rsq import Fleet as Remote
 from rsq.streams import keys
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS
 from rsq.streams.orders import Orders, Vanished
 from rsq.supervisor.breakers import Breakers
 from rsq.supervisor.fleet import NotInTime

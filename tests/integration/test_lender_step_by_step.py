@@ -19,6 +19,7 @@ from rsq.ipc.journal import JOURNAL_MAX, WAITING_MAX
 from rsq.ipc.segment import Identity, Segment
 from rsq.ipc.slot import Slot
 from rsq.streams.connection import Target
+from rsq.streams.marks import split
 from rsq.streams.wire import Lost
 from rsq.supervisor.lender import LONG_S, QUICK_S, Lender
 from rsq.supervisor.line import Line
@@ -52,7 +53,8 @@ class Scene:
         keep.real[K.UNTIL] = boot_time() + 60
         self.owner, self.receiver = self.slot(0), self.slot(1)
         self.sitter, self.stand_up = self._sit(1)
-        self.receiver.desk.view[D.PID], self.receiver.desk.view[D.STATE] = self.sitter, DeskState.IDLE
+        self.receiver.desk.view[D.PID] = self.receiver.desk.view[D.MARKS] = self.sitter
+        self.receiver.desk.view[D.STATE] = DeskState.IDLE
         self.line = Deaf(
             Target(server.url, server.url), "test:lender", 5.0, 5.0, lambda: math.inf, self._quiet()
         )
@@ -117,10 +119,9 @@ class Scene:
         time.sleep(0.02)  # what was touched just now is not lent
 
     def of(self, consumer: str) -> list[bytes]:
-        """Return what a consumer has pending."""
-        return [
-            row["message_id"] for row in self.redis.xpending_range(STREAM, GROUP, "-", "+", 5000, consumer)
-        ]
+        """Return what a slot has pending."""
+        rows: Any = self.redis.xpending_range(STREAM, GROUP, "-", "+", 5000)
+        return [row["message_id"] for row in rows if split(row["consumer"].decode())[0] == consumer]
 
 
 @pytest.fixture

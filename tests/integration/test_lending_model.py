@@ -13,7 +13,7 @@ from typing import Any
 
 from support_servers import Server
 
-from rsq.streams.group import Group, pack, taken
+from rsq.streams.group import Group, merged, pack, pending_rows, taken
 from rsq.streams.lending import Lending, Row, rows
 from rsq.streams.waiting import Wait
 
@@ -143,9 +143,9 @@ class Model:
         """The owner dies, and its successor finds what it held."""
         if self.running and self.begun:
             self.culprits[self.batch[self.mark]] += 1
-        held = self.run(self.group.pending(b"-", 1000))
+        held = pending_rows(self.run(self.group.pending(OWNER, b"-", 1000)))
         self.batch, self.running, self.ahead = [], False, []
-        self.todo = [entry for entry, _, idle, _ in held if idle < 2**39]
+        self.todo = [row.entry for row in held if not row.rests]
 
     # -- the keeper -----------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Model:
             over = set(self.batch[: self.mark + 1])
             part = [row for row in self.rows if row.entry not in over and not row.is_fresh]
             if part and self.running and self.seen == (self.number, self.mark):
-                self.late.append(self.lending.lend(OWNER, to, part))
+                self.late.append(self.lending.lend(OWNER, to, part, old=self.asks % 3 == 0))
             self.step = 0
             return
         else:
@@ -192,9 +192,9 @@ class Model:
 
     def take(self, consumer: str) -> list[bytes]:
         group = Group(STREAM, GROUP, consumer)
-        resting = self.run(group.resting(1000))
-        codes = self.run(group.take({row[0]: row[3] + 1 for row in resting})) if resting else []
-        return [row[0] for row, code in zip(resting, taken(codes), strict=True) if isinstance(code, Wait)]
+        resting = merged(map(self.run, group.resting(1000)))
+        codes = self.run(group.take({row.entry: row.counter + 1 for row in resting})) if resting else []
+        return [row.entry for row, code in zip(resting, taken(codes), strict=True) if isinstance(code, Wait)]
 
     def receive(self, who: str) -> None:
         for entry in self.take(who):

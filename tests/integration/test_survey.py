@@ -16,7 +16,7 @@ from support_servers import Server
 from rsq.streams import keys
 from rsq.streams.asking import Asker
 from rsq.streams.fleet import PAUSE, drain_order, report
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS
 from rsq.streams.orders import Order, Orders, order
 from rsq.streams.pending import oldest_first, total
 from rsq.streams.survey import LAG_MOST, Survey, known, survey
@@ -115,7 +115,9 @@ def test_a_consumer_without_an_instance_is_foreign(fleet: Fleet) -> None:
     assert known(Asker(fleet.client), STREAM, GROUP, ["web-1:0", "db:1", "report-tool"]) == {"web-1": True}
 
 
-def test_held_resting_and_suspect_are_told_apart(fleet: Fleet) -> None:
+@pytest.mark.parametrize("old", [False, True], ids=["marks", "old-marks"])
+def test_held_resting_and_suspect_are_told_apart(fleet: Fleet, old: bool) -> None:
+    fleet.old = old
     ids = fleet.push(3)
     fleet.read("web-1:0", 3)
     began = time.monotonic()
@@ -264,3 +266,37 @@ def test_orders_stand_until_they_are_taken_back(fleet: Fleet, orders: Callable[[
     fleet.live("web-2")
     give.scale("web-1", 3, mine)
     assert {one.name: one.size for one in look(fleet).instances} == {"web-1": 3, "web-2": None}
+
+
+def test_a_slot_is_one_consumer_whatever_rests_there(fleet: Fleet) -> None:
+    """And what somebody else has called so is a stranger."""
+    fleet.live("web-1")
+    ids = fleet.push(6)
+    fleet.read("web-1:0", 4)
+    fleet.read("mail:1:rest", 1)
+    fleet.read("web-1:rest", 1)
+    fleet.claim("web-1:0", ids[1], idle_ms=RESTING_MS + 5_000)
+    fleet.claim("web-1:0", ids[2], idle_ms=SUSPECT_MS + 5_000)
+    fleet.claim("web-1:1", ids[3], idle_ms=RESTING_MS + 5_000)
+    seen = look(fleet)
+    assert [(one.name, one.pending, one.instance, one.slot) for one in seen.consumers] == [
+        ("mail:1:rest", 1, None, None), ("web-1:rest", 1, None, None),
+        ("web-1:0", 3, "web-1", 0), ("web-1:1", 1, "web-1", 1),
+    ]  # fmt: skip
+    assert [(one.name, one.pending) for one in seen.instances] == [("web-1", 4)]
+    found = [row for page in oldest_first(Asker(fleet.client), STREAM, GROUP) for row in page]
+    shown = [row.among({"web-1"}) for row in found]
+    assert [(row.consumer, row.state) for row in shown] == [
+        ("web-1:0", "held"), ("web-1:0", "resting"), ("web-1:0", "suspect"), ("web-1:1", "resting"),
+        ("mail:1:rest", "held"), ("web-1:rest", "held"),
+    ]  # fmt: skip
+    mine = [
+        row.id
+        for page in oldest_first(Asker(fleet.client), STREAM, GROUP, consumer="web-1:0")
+        for row in page
+    ]
+    assert mine == [entry.decode() for entry in ids[:3]]
+    few = oldest_first(Asker(fleet.client), STREAM, GROUP, consumer="web-1:0", limit=2)
+    assert [row.id for page in few for row in page] == mine[:2]
+    theirs = oldest_first(Asker(fleet.client), STREAM, GROUP, consumer="mail:1:rest")
+    assert [row.among({"web-1"}).consumer for page in theirs for row in page] == ["mail:1:rest"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from support_servers import Server
@@ -11,19 +12,22 @@ from support_sweep import DLQ, GROUP, LEASE_MS, LEASE_S, MOST, STREAM, THIRD_MS,
 
 from rsq.ipc.cells import Keep
 from rsq.ipc.fence import boot_time
-from rsq.streams import keys, lease
+from rsq.streams import keys, lease, marks
 from rsq.streams.beat import Beat
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Group, taken
+from rsq.streams.group import Group, taken
 from rsq.streams.letter import parse, write_command
-from rsq.streams.sweeping import Claim, Moved, Steps, moved
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS, Mark
+from rsq.streams.sweeping import Claim, Moved, Steps, Target, moved
 from rsq.streams.waiting import Wait
 from rsq.supervisor.leading import Lead
 from rsq.supervisor.sweep import PAGE, Deposed
 
 
-@pytest.fixture
-def field(server: Server) -> Iterator[Field]:
+@pytest.fixture(params=[False, True], ids=["marks", "old-marks"])
+def field(server: Server, request: pytest.FixtureRequest) -> Iterator[Field]:
+    """What rests says so by its owner, or by its idle time, as versions before had it."""
     made = Field(server)
+    made.old = request.param
     made.lead()
     yield made
     made.close()
@@ -537,11 +541,15 @@ def test_scripts_look_again_at_everything(
     field.host("web-1", {0: "idle"})
     steps = Steps(STREAM, GROUP, DLQ, MOST, field.epoch)
 
+    def marked(claim: Claim, idle_ms: int) -> Claim:
+        mark = Mark.HELD if field.old else marks.read(Mark.HELD, idle_ms).mark
+        return replace(claim, owner=marks.owner(claim.owner.decode(), mark).encode(), mark=mark)
+
     def bury(ids: list[bytes]) -> bytes:
-        return steps.bury(claim, ids, 1)
+        return steps.bury(marked(claim, idle_ms), ids, 1)
 
     def hand(ids: list[bytes]) -> bytes:
-        return steps.handover(claim, ids, "web-1", 0, 1000)
+        return steps.handover(marked(claim, idle_ms), ids, Target("web-1", 0), 1000)
 
     for expected, command in ((buried, bury), (handed, hand)):
         ids = field.hold(owner, 2, idle_ms, counter)

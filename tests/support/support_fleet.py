@@ -7,9 +7,10 @@ from typing import Any
 
 from support_servers import Server
 
-from rsq.streams import keys, lease
+from rsq.streams import keys, lease, marks
 from rsq.streams.fleet import Report
 from rsq.streams.letter import name_bytes
+from rsq.streams.marks import Mark
 
 STREAM, GROUP = "orders", "mailer"
 
@@ -21,6 +22,7 @@ class Fleet:
         """Make the group."""
         self.stream, self.group = stream, group
         self._newest_ms = 0
+        self.old = False  # marks are set as versions before set them: by idle time
         self.client: Any = server.client()
         self.call("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
 
@@ -82,9 +84,11 @@ class Fleet:
         self.call("XREADGROUP", "GROUP", self.group, consumer, "COUNT", count, "STREAMS", self.stream, ">")
 
     def claim(self, consumer: str, entry: bytes, *, idle_ms: int, attempts: int = 1) -> None:
-        """Set an entry's owner, idle time and counter."""
-        words = ("IDLE", idle_ms, "RETRYCOUNT", attempts, "JUSTID")
-        self.call("XCLAIM", self.stream, self.group, consumer, 0, entry, *words)
+        """Set an entry's slot, idle time and counter; a large idle time is a mark."""
+        mark, untouched_ms = marks.read(Mark.HELD, idle_ms)
+        owner, idle_ms = marks.place(consumer, mark, old=self.old)
+        words = ("IDLE", idle_ms + untouched_ms, "RETRYCOUNT", attempts, "JUSTID")
+        self.call("XCLAIM", self.stream, self.group, owner, 0, entry, *words)
 
     @property
     def _epochs(self) -> str:

@@ -15,6 +15,7 @@ from support_servers import end, stand_still_below
 
 from rsq.ipc.cells import K
 from rsq.streams import keys
+from rsq.streams.marks import split
 
 
 class Fleet:
@@ -50,9 +51,9 @@ class Fleet:
         until(lambda: self.leader() in names, f"the lead of {names}")
 
     def owners(self) -> dict[str, str]:
-        """Return entry id -> consumer of all that is pending."""
+        """Return entry id -> consumer of the slot that has it, of all that is pending."""
         rows: Any = self.any.redis.xpending_range("events", "workers", "-", "+", 10_000)
-        return {row["message_id"].decode(): row["consumer"].decode() for row in rows}
+        return {row["message_id"].decode(): split(row["consumer"].decode())[0] for row in rows}
 
     def lose(self, pool: Pool) -> None:
         """Lose a host: kill -9 of everything on it, and its memory is gone."""

@@ -32,6 +32,7 @@ from rsq.ipc.segment import Segment
 from rsq.streams import keys
 from rsq.streams.deadletter import DeadLetters
 from rsq.streams.letter import DeadLetter
+from rsq.streams.marks import Mark, read, split
 from rsq.streams.producer import Producer
 
 T = TypeVar("T")
@@ -470,9 +471,13 @@ class Pool:
         return {name: count for name, count in counts.items() if count}
 
     def consumers(self) -> dict[str, int]:
-        """Return consumer -> how many entries it has pending."""
+        """Return consumer -> how many entries it has pending; a slot's, whatever their marks."""
         rows: Any = self.redis.xinfo_consumers(self.stream, self.group)
-        return {row["name"].decode(): row["pending"] for row in rows}
+        found: dict[str, int] = {}
+        for row in rows:
+            name, _ = split(row["name"].decode())
+            found[name] = found.get(name, 0) + row["pending"]
+        return found
 
     def wait_successor(self, of: int, slot: int = 0) -> int:
         """Wait until another process is ready to read in a slot; return its pid."""
@@ -541,9 +546,20 @@ class Pool:
         return found
 
     def delivery_counts(self, consumer: str = "test:0") -> dict[str, int]:
-        """Return entry id -> delivery counter of what a consumer has pending."""
-        rows: Any = self.redis.xpending_range("events", "workers", "-", "+", 10_000, consumer)
-        return {row["message_id"].decode(): row["times_delivered"] for row in rows}
+        """Return entry id -> delivery counter of what a slot has pending."""
+        rows: Any = self.redis.xpending_range("events", "workers", "-", "+", 10_000)
+        mine = [row for row in rows if split(row["consumer"].decode())[0] == consumer]
+        return {row["message_id"].decode(): row["times_delivered"] for row in mine}
+
+    def resting(self, consumer: str = "test:0") -> list[Any]:
+        """Return the rows of what rests in a slot, suspects too."""
+        rows: Any = self.redis.xpending_range("events", "workers", "-", "+", 10_000)
+        split_rows = ((row, *split(row["consumer"].decode())) for row in rows)
+        return [
+            row
+            for row, slot, mark in split_rows
+            if slot == consumer and read(mark, row["time_since_delivered"]).mark is not Mark.HELD
+        ]
 
     def dead(self) -> dict[str, DeadLetter]:
         """Return the dead letters by the id of the original entry."""

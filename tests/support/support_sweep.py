@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 from support_servers import Server
 
-from rsq.streams import fleet, keys, lease
+from rsq.streams import fleet, keys, lease, marks
 from rsq.streams.connection import target
-from rsq.streams.group import RESTING_MS, Pending, pack, pending_rows
+from rsq.streams.group import Pending, pack, pending_rows
+from rsq.streams.marks import Mark
 from rsq.streams.wire import Wire
 from rsq.supervisor.settings import Pool, build
 from rsq.supervisor.sweep import Sweeper
@@ -46,6 +48,7 @@ class Field:
         self.ask("XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM")
         self.reports: dict[str, dict[int, str]] = {}
         self.epoch = 0
+        self.old = False  # marks are set as versions before set them: by idle time
 
     def close(self) -> None:
         self.wire.close()
@@ -98,16 +101,24 @@ class Field:
         return found
 
     def set(self, consumer: str, ids: list[bytes], idle_ms: int, counter: int) -> None:
-        """Set the owner, the idle time and the counter of pending entries."""
-        self.ask("XCLAIM", STREAM, GROUP, consumer, 0, *ids, "IDLE", idle_ms, "RETRYCOUNT", counter, "JUSTID")
+        """Set the slot, the idle time and the counter of pending entries; a large idle time is a mark."""
+        mark, untouched_ms = marks.read(Mark.HELD, idle_ms)
+        owner: str | bytes = consumer
+        if mark is not Mark.HELD:
+            owner, idle_ms = marks.place(consumer, mark, old=self.old)
+            idle_ms += untouched_ms
+        self.ask("XCLAIM", STREAM, GROUP, owner, 0, *ids, "IDLE", idle_ms, "RETRYCOUNT", counter, "JUSTID")
 
     def rows(self) -> dict[bytes, Pending]:
-        """The whole pending list."""
-        return {row.entry: row for row in pending_rows(self.ask("XPENDING", STREAM, GROUP, "-", "+", 10**6))}
+        """The whole pending list, with all marks as idle times of the slots' consumers."""
+        return {
+            row.entry: plain(row)
+            for row in pending_rows(self.ask("XPENDING", STREAM, GROUP, "-", "+", 10**6))
+        }
 
     def owners(self) -> dict[bytes, int]:
-        """Consumer -> how many entries it has."""
-        return {name: int(number) for name, number in self.ask("XPENDING", STREAM, GROUP)[3] or ()}
+        """Slot's consumer -> how many entries it has."""
+        return dict(Counter(row.consumer for row in self.rows().values()))
 
     def swept(self) -> dict[str, int]:
         """What the sweeps have counted."""
@@ -142,5 +153,11 @@ def run_pass(sweeper: Sweeper, epoch: int) -> int:
         now = asked
 
 
+def plain(row: Pending) -> Pending:
+    """A row as the versions before marks by owner would have it."""
+    mark, untouched_ms = row.reading
+    return row._replace(consumer=row.slot, idle_ms=marks.place("", mark, old=True).idle_ms + untouched_ms)
+
+
 def rested(row: Pending) -> bool:
-    return row.idle_ms >= RESTING_MS
+    return row.rests

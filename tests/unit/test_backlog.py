@@ -58,7 +58,14 @@ class Line:
 
     def call(self, *commands: bytes) -> list[Any]:
         self.settle()
-        return [Lost("nothing is kept there") if b"HMGET" in command else [] for command in commands]
+        return [self._reply(command) for command in commands]
+
+    def _reply(self, command: bytes) -> Any:
+        if b"HMGET" in command:
+            return Lost("nothing is kept there")
+        if b"XPENDING" in command and command.endswith(b"\r\ntest:0\r\n"):
+            return self.must(command)
+        return []
 
     def settle(self) -> None:
         self.works_for -= 1

@@ -35,6 +35,7 @@ class Parts:
         note = self.notes.append
         self.session = SimpleNamespace(
             must=lambda _: results,
+            in_parts=lambda *_: results,
             unchanged=unchanged,
             send=lambda: None,
             settle=lambda: note("settled"),

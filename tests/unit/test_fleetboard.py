@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from rsq.streams.fleet import Report
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS
 from rsq.streams.orders import Order
 from rsq.streams.pending import Pending
 from rsq.streams.survey import Consumer, Instance, Leader, Survey

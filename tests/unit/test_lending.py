@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsq.ipc.journal import Batch, Kind, Outcome
-from rsq.streams.group import RESTING_MS, SUSPECT_MS
 from rsq.streams.lending import Row, rows
+from rsq.streams.marks import Mark
 from rsq.supervisor.lending import SHARE_MAX, deal, lendable
 
 A, B, C, D, E = (b"%d-0" % n for n in range(1, 6))
@@ -21,8 +21,8 @@ def _batch(number: int, ids: list[bytes], started: int, kind: Kind = Kind.RUN) -
     return Batch(number, kind, tuple(ids), (1,) * len(ids), (Outcome.DONE,) * len(ids), marks)
 
 
-def _rows(*ids: bytes, idle_ms: int = OLD_MS) -> list[Row]:
-    return [Row(entry, 10**12 - idle_ms, idle_ms) for entry in ids]
+def _rows(*ids: bytes, idle_ms: int = OLD_MS, mark: Mark = Mark.HELD) -> list[Row]:
+    return [Row(entry, 10**12 - idle_ms, idle_ms, mark) for entry in ids]
 
 
 def _free(
@@ -64,7 +64,7 @@ def test_what_waits_for_its_retry_stays() -> None:
 
 
 def test_what_rests_may_go_and_suspects_may_not() -> None:
-    found = _rows(A) + _rows(B, idle_ms=RESTING_MS + 5) + _rows(C, idle_ms=SUSPECT_MS + 5)
+    found = _rows(A) + _rows(B, mark=Mark.RESTING) + _rows(C, mark=Mark.SUSPECT)
     assert _free([_batch(2, [A], 1)], found) == [B]
 
 
@@ -83,7 +83,12 @@ def test_what_is_deferred_is_in_no_table_and_stays() -> None:
 
 
 def test_a_reply_says_when_rows_were_touched() -> None:
-    assert rows([1000, A, 10, B, 1]) == [Row(A, 990, 10), Row(B, 999, 1)]
+    """In the order of ids, whoever owns them."""
+    reply = [1000, A, 10, 0, C, 3, 0, B, 1, 1, D, 2**41, 2]
+    assert rows(reply) == [
+        Row(A, 990, 10, Mark.HELD), Row(B, 999, 1, Mark.RESTING), Row(C, 997, 3, Mark.HELD),
+        Row(D, 1000 - 2**41, 2**41, Mark.SUSPECT),
+    ]  # fmt: skip
 
 
 def test_the_oldest_are_dealt_first_and_in_turn() -> None:

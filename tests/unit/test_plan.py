@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsq.streams.fleet import Report
-from rsq.streams.group import RESTING_MS, SUSPECT_MS, Pending
-from rsq.streams.sweeping import Claim
-from rsq.supervisor.plan import IDLE_SHARE, SHARES_MAX, Owner, Ring, Slot, Stand, instances, owners, split
+from rsq.streams.group import Pending
+from rsq.streams.marks import RESTING_MS, SUSPECT_MS, Mark
+from rsq.streams.sweeping import Claim, Target
+from rsq.supervisor.plan import IDLE_SHARE, SHARES_MAX, Owner, Ring, Stand, instances, owners, split
 
 LEASE_S, TTL_S = 15.0, 3600.0
 
@@ -67,10 +69,11 @@ def test_every_instance_that_may_have_a_lease_is_asked_for() -> None:
     assert instances(rows, {"c"}) == ["a", "b", "c"]
 
 
-def test_a_page_is_split_by_what_becomes_of_it() -> None:
-    def row(entry: bytes, idle: int, counter: int) -> Pending:
-        return Pending(entry, b"x:0", idle, counter)
+def row(entry: bytes, idle: int, counter: int) -> Pending:
+    return Pending(entry, b"x:0", idle, counter)
 
+
+def test_a_page_is_split_by_what_becomes_of_it() -> None:
     rows = [
         row(b"1-0", 14_999, 3), row(b"2-0", 15_000, 1), row(b"3-0", 15_000, 3), row(b"4-0", RESTING_MS, 3),
         row(b"5-0", SUSPECT_MS, 2), row(b"6-0", SUSPECT_MS, 3), row(b"7-0", -1, 1),
@@ -81,6 +84,37 @@ def test_a_page_is_split_by_what_becomes_of_it() -> None:
     assert split(rows, busy, 3) == ([b"7-0"], [], [b"6-0"])
     rows = [row(b"1-0", RESTING_MS + 5000, 1), row(b"2-0", SUSPECT_MS + 5000, 1)]
     assert split(rows, busy, 3) == ([b"1-0"], [b"2-0"], [])
+
+
+def test_a_page_of_an_owner_with_a_mark_is_split_by_that() -> None:
+    """Its idle time says only for how long."""
+    rows = [row(b"1-0", 4_999, 3), row(b"2-0", 5_000, 2), row(b"3-0", 5_000, 3)]
+    lost = Claim(b"x:0:rest", "x", True, 15_000, 0, Mark.RESTING)
+    assert split(rows, lost, 3) == ([b"1-0", b"2-0", b"3-0"], [], [])
+    assert split(rows, replace(lost, rested_ms=5_000), 3) == ([b"2-0", b"3-0"], [], [])
+    suspect = Claim(b"x:0:suspect", "x", False, -1, 5_000, Mark.SUSPECT)
+    assert split(rows, suspect, 3) == ([], [b"2-0"], [b"1-0", b"3-0"])
+
+
+@pytest.mark.parametrize(
+    ("name", "stand", "mark"),
+    [
+        (b"live:0:rest", Stand.IDLE, Mark.RESTING),
+        (b"live:1:suspect", Stand.BUSY, Mark.SUSPECT),
+        (b"live:7:rest", Stand.CLOSED, Mark.RESTING),
+        (b"lost:0:suspect", Stand.LOST, Mark.SUSPECT),
+        (b"never:0:rest", Stand.STRANGER, Mark.HELD),
+        (b"live:rest", Stand.STRANGER, Mark.HELD),
+        (b"live:00:rest", Stand.STRANGER, Mark.HELD),
+        (b"live:0:rests", Stand.STRANGER, Mark.HELD),
+        (b"live:0:rest:rest", Stand.STRANGER, Mark.HELD),
+    ],
+)
+def test_an_owner_with_a_mark_stands_where_its_slot_does(name: bytes, stand: Stand, mark: Mark) -> None:
+    """A stranger may have chosen such a name: what it has is its own, until it is old enough."""
+    reports: dict[str, Report | None] = {"live": _report({0: "idle", 1: "busy"}), "lost": _report({})}
+    found = _owner(name, reports, {"live"})
+    assert (found.stand, found.claim.mark) == (stand, mark)
 
 
 def _ring(idle: int, busy: int) -> Ring:
@@ -107,12 +141,12 @@ def test_everything_is_shared_out_once_and_in_order(
         if ids and (idle or (busy and not idle_only)):
             assert [entry for _, part in shares for entry in part] == ids
             assert len({slot for slot, _ in shares}) == len(shares) <= SHARES_MAX
-            assert all(slot.instance == "a" and slot.number < idle + busy for slot, _ in shares)
+            assert all(slot.instance == "a" and slot.slot < idle + busy for slot, _ in shares)
             sizes = [len(part) for _, part in shares]
             assert min(sizes) >= 1
             assert max(sizes) - min(sizes) <= 1
             if idle_only or (idle and number <= IDLE_SHARE * idle):
-                assert all(slot.number < idle for slot, _ in shares)
+                assert all(slot.slot < idle for slot, _ in shares)
         else:
             assert shares == []
 
@@ -122,12 +156,12 @@ def test_over_time_everybody_gets_the_same(idle: int, pages: list[int]) -> None:
     ring, got = _ring(idle, 0), dict.fromkeys(range(idle), 0)
     for number in pages:
         for slot, part in ring.share([b"%d-0" % at for at in range(number)], idle_only=False):
-            got[slot.number] += len(part)
+            got[slot.slot] += len(part)
     assert max(got.values()) - min(got.values()) <= 1 + max(pages) // idle
 
 
 def test_an_instance_found_gone_gets_nothing_more() -> None:
     ring = _ring(2, 2)
-    assert ring.share([b"1-0"], idle_only=False) == [(Slot("a", 0), [b"1-0"])]
+    assert ring.share([b"1-0"], idle_only=False) == [(Target("a", 0), [b"1-0"])]
     ring.without("a")
     assert ring.share([b"1-0"], idle_only=False) == []
