@@ -40,5 +40,6 @@ def test_finished_entries_are_acked_on_return(make_own_pool: Callable[..., Pool]
     assert pool.worker() == worker, "the process was replaced"
     assert pool.stop() == 0
     pool.assert_exact(ids)
-    # A server that still loads its data takes the connection and then refuses: that costs another one.
-    assert 3 <= pool.counters()["RECONNECTS"] <= 6
+    # A server that still loads its data takes a connection and then refuses: each time costs one more.
+    counted = pool.counters()["RECONNECTS"]
+    assert counted == 3 or (counted > 3 and "the server is still loading its data" in pool.log())
