@@ -538,7 +538,7 @@ def test_no_interleaving_loses_or_robs(server: Server) -> None:
     run_state_machine_as_test(
         lambda: Model(server),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=60,
+            max_examples=120,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -587,7 +587,7 @@ def _run_one(segment: Segment, events: list[bytes]) -> None:
     st.sampled_from([b"\x00", b"\xff", b"\x01", b"\x7f"]),
     st.binary(max_size=256),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_can_be_scraped(
     segment: Segment, noise: bytes, at: int, filler: bytes, header: bytes
 ) -> None:
